@@ -1,0 +1,2 @@
+//! Turns the schema files of `schema/` into Rust.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `ottla-coordinator` server.
+fn main() {}
