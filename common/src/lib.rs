@@ -6,6 +6,7 @@
 //! the coordinator's tree).
 
 pub mod clock;
+pub mod cluster_tree;
 pub mod coordination;
 pub mod kafka;
 pub mod shutdown;
