@@ -10,7 +10,12 @@
 //! - replies come in the order of the requests, and a read sees all of the session's earlier writes;
 //! - no zxid that a session sees is ever lower than one it saw before, on any member;
 //! - a watch event comes before any reply that shows what it tells of;
-//! - all changes of one zxid come in one [`ServerFrame::Changes`].
+//! - all changes of one zxid come together: in one [`ServerFrame::Changes`], or if they are too many for
+//!   a frame, in several that follow each other, of which only the last says so.
+//!
+//! Watches and subscriptions belong to the connection: after a reconnect the client sets them again (a
+//! subscription from the last zxid that it has). A resumed session's earlier writes are decided when
+//! the hello is answered: those that were not done by then never will be.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +28,11 @@ pub const PREAMBLE: [u8; 8] = *b"OTTLA\x00\x00\x01";
 pub const PROTOCOL_VERSION: u16 = 1;
 
 /// The longest frame that either side accepts, in bytes.
-pub const FRAME_SIZE_MAX: usize = 8 * 1024 * 1024;
+pub const FRAME_SIZE_MAX: usize = 16 * 1024 * 1024;
+
+/// The longest frame that a member accepts from a client, in bytes. Smaller than a frame may be, since
+/// the reply to a multi may be longer than its request.
+pub const REQUEST_SIZE_MAX: usize = 8 * 1024 * 1024;
 
 /// The most data that one node may hold, in bytes (ZooKeeper's `jute.maxbuffer`).
 pub const NODE_DATA_SIZE_MAX: usize = 1024 * 1024;
@@ -128,6 +137,8 @@ pub enum ServerFrame {
         zxid: Zxid,
         /// The changes, in the order in which they were made.
         changes: Vec<Change>,
+        /// Whether these are the zxid's last. If not, the next frame of this subscription goes on.
+        last: bool,
     },
 }
 
@@ -192,7 +203,8 @@ pub enum Request {
         path: String,
     },
     /// Sends the nodes below a prefix (and the prefix itself), then every change of them with its
-    /// data, until the connection ends.
+    /// data, until the connection ends. Answered by [`Response::Subscribed`], which comes before the
+    /// first frame of the subscription. Nodes that the session may not read are left out.
     Subscribe {
         /// A path; `/` for the whole tree.
         prefix: String,
@@ -348,8 +360,10 @@ impl Acl {
     }
 }
 
-/// What is known of a node beside its data; ZooKeeper's `Stat`.
+/// What is known of a node beside its data; ZooKeeper's `Stat`. Goes over the wire as a list without
+/// names, since there are so many of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StatFields", into = "StatFields")]
 pub struct Stat {
     /// The zxid that created it.
     pub czxid: Zxid,
@@ -367,12 +381,53 @@ pub struct Stat {
     pub cversion: i32,
     /// How often its access list was changed.
     pub aversion: i32,
-    /// The session that it goes with; 0 if it stays.
+    /// The session that it goes with; 0 if it stays. As in ZooKeeper a container has `i64::MIN`, and
+    /// a node with a time to live `0xff` in the highest byte and the time in the lowest five.
     pub ephemeral_owner: SessionId,
     /// The length of its data in bytes.
     pub data_length: i32,
     /// The number of its children.
     pub num_children: i32,
+}
+
+type StatFields = (Zxid, Zxid, Zxid, i64, i64, i32, i32, i32, SessionId, i32, i32);
+
+impl From<Stat> for StatFields {
+    fn from(stat: Stat) -> Self {
+        (
+            stat.czxid,
+            stat.mzxid,
+            stat.pzxid,
+            stat.ctime_ms,
+            stat.mtime_ms,
+            stat.version,
+            stat.cversion,
+            stat.aversion,
+            stat.ephemeral_owner,
+            stat.data_length,
+            stat.num_children,
+        )
+    }
+}
+
+impl From<StatFields> for Stat {
+    fn from(fields: StatFields) -> Self {
+        let (czxid, mzxid, pzxid, ctime_ms, mtime_ms, version, cversion, aversion, ..) = fields;
+        let (.., ephemeral_owner, data_length, num_children) = fields;
+        Self {
+            czxid,
+            mzxid,
+            pzxid,
+            ctime_ms,
+            mtime_ms,
+            version,
+            cversion,
+            aversion,
+            ephemeral_owner,
+            data_length,
+            num_children,
+        }
+    }
 }
 
 /// Answers.
@@ -412,6 +467,11 @@ pub enum Response {
     Ephemerals(Vec<String>),
     /// The member's figures.
     Status(MemberStatus),
+    /// The subscription stands. The reply's zxid is the state that it starts from.
+    Subscribed {
+        /// Whether changes follow from where the client asked; else a snapshot comes first.
+        resumed: bool,
+    },
 }
 
 /// The outcome of one operation.
@@ -556,6 +616,12 @@ pub enum CoordinationError {
     #[error("not allowed at {path}")]
     NoAuth {
         /// The node.
+        path: String,
+    },
+    /// There is no watch of this connection at the path.
+    #[error("no watch at {path}")]
+    NoWatch {
+        /// The path.
         path: String,
     },
     /// The access list is empty, or names what cannot be proved.
