@@ -1,1 +1,7 @@
 //! The broker.
+//!
+//! Modules from the bottom up; a module uses only those above it in this list: `limits`, `config`, `error`,
+//! `network` (which knows nothing but bytes and frames), `storage`, `metadata`, then `replication`,
+//! then `controller`, then `handlers`, then `broker`, which builds all parts and starts them.
+
+pub mod metadata;
