@@ -4,4 +4,6 @@
 //! `network` (which knows nothing but bytes and frames), `storage`, `metadata`, then `replication`,
 //! then `controller`, then `handlers`, then `broker`, which builds all parts and starts them.
 
+pub mod controller;
 pub mod metadata;
+pub mod replication;

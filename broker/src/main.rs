@@ -1,2 +1,2 @@
-//! The `ottla-broker` server.
+//! none
 fn main() {}

@@ -1,0 +1,3 @@
+//! The partitions of this broker: who leads here, how far each is committed, who waits for it.
+
+pub mod high_watermark;
