@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Python's confluent-kafka (newest librdkafka) against a running broker.  usage: run.sh HOST:PORT
+# Installs what it needs into $SUITES_DIR (default: target/suites). Needs python3 with venv and pip.
+set -euo pipefail
+address=${1:?usage: run.sh HOST:PORT}
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../../.." && pwd)
+work=${SUITES_DIR:-$top/target/suites}/confluent_kafka
+if [ ! -x "$work/venv/bin/python" ]; then
+  mkdir -p "$work"
+  python3 -m venv "$work/venv"
+  "$work/venv/bin/pip" install -q confluent-kafka
+fi
+exec "$work/venv/bin/python" "$here/exchange.py" "$address" "${RECORDS:-1000000}"
