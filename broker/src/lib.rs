@@ -7,3 +7,4 @@
 pub mod controller;
 pub mod metadata;
 pub mod replication;
+pub mod storage;
