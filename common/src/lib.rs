@@ -7,7 +7,10 @@
 
 pub mod clock;
 pub mod cluster_tree;
+pub mod config;
 pub mod coordination;
 pub mod kafka;
+pub mod net;
 pub mod shutdown;
+pub mod telemetry;
 pub mod types;
