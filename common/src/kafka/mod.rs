@@ -2,3 +2,5 @@
 
 pub mod compression;
 pub mod record_batch;
+pub mod records;
+pub mod varint;

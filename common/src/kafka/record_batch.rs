@@ -84,6 +84,9 @@ pub enum BatchError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// More records than a batch can hold.
+    #[error("a record batch cannot be larger than 2 GiB")]
+    TooLarge,
     /// The records could not be decompressed, or are larger than allowed.
     #[error(transparent)]
     Compression(#[from] CompressionError),
@@ -455,6 +458,13 @@ impl PatchedHeader {
         put_partition_leader_epoch(&mut self.bytes, partition_leader_epoch);
     }
 
+    /// Sets the largest timestamp, where the producer's was wrong (Kafka corrects it). The CRC is
+    /// made to fit.
+    pub fn set_max_timestamp(&mut self, timestamp_ms: i64) {
+        let attributes = BatchHeader::decode(&self.bytes).attributes;
+        put_timestamps(&mut self.bytes, attributes, timestamp_ms);
+    }
+
     /// Makes the broker's time the time of all records. The CRC is made to fit from the old one,
     /// without reading the records: a batch that was sound stays so, one that was corrupt too.
     pub fn set_log_append_time(&mut self, time_ms: i64) {
@@ -492,6 +502,15 @@ pub fn set_log_append_time(batch: &mut [u8], time_ms: i64) -> Result<(), BatchEr
     Ok(())
 }
 
+/// Sets the CRC of the batch at the beginning of `batch`, in place. See [`checksum`].
+///
+/// # Errors
+/// If `batch` is shorter than a header.
+pub fn set_crc(batch: &mut [u8], crc: u32) -> Result<(), BatchError> {
+    put_crc(header_bytes(batch)?, crc);
+    Ok(())
+}
+
 fn header_bytes(batch: &mut [u8]) -> Result<&mut [u8; BATCH_HEADER_SIZE], BatchError> {
     let available = batch.len();
     batch.first_chunk_mut().ok_or(BatchError::Truncated { needed: BATCH_HEADER_SIZE, available })
@@ -506,18 +525,26 @@ fn put_partition_leader_epoch(header: &mut [u8; BATCH_HEADER_SIZE], leader_epoch
 }
 
 fn put_log_append_time(header: &mut [u8; BATCH_HEADER_SIZE], time_ms: i64) {
+    let attributes = BatchHeader::decode(header).attributes | TIMESTAMP_TYPE_MASK;
+    put_timestamps(header, attributes, time_ms);
+}
+
+fn put_timestamps(header: &mut [u8; BATCH_HEADER_SIZE], attributes: i16, max_timestamp: i64) {
     let before = BatchHeader::decode(header);
     let checksum_before = crc32c::crc32c(&header[ATTRIBUTES_POSITION..]);
-    let attributes = before.attributes | TIMESTAMP_TYPE_MASK;
     header[ATTRIBUTES_POSITION..ATTRIBUTES_POSITION + 2].copy_from_slice(&attributes.to_be_bytes());
     header[MAX_TIMESTAMP_POSITION..MAX_TIMESTAMP_POSITION + 8]
-        .copy_from_slice(&time_ms.to_be_bytes());
+        .copy_from_slice(&max_timestamp.to_be_bytes());
     let checksum_after = crc32c::crc32c(&header[ATTRIBUTES_POSITION..]);
     // CRCs are linear: crc(head ‖ records) = shift(crc(head), length of records) ^ crc(records), and
     // `crc32c_combine(a, b, n)` is shift(a, n) ^ b. So the difference of the heads, shifted, turns
     // the batch's old CRC into its new one.
     let records_length = before.size_bytes().saturating_sub(BATCH_HEADER_SIZE);
     let crc = crc32c::crc32c_combine(checksum_before ^ checksum_after, before.crc, records_length);
+    put_crc(header, crc);
+}
+
+fn put_crc(header: &mut [u8; BATCH_HEADER_SIZE], crc: u32) {
     header[CRC_POSITION..ATTRIBUTES_POSITION].copy_from_slice(&crc.to_be_bytes());
 }
 
@@ -616,6 +643,18 @@ mod tests {
         set_partition_leader_epoch(&mut in_place, 9).unwrap();
         set_log_append_time(&mut in_place, 77_777).unwrap();
         assert_eq!(in_place, whole);
+    }
+
+    #[test]
+    fn a_wrong_max_timestamp_is_corrected() {
+        let bytes = batch(0, 2, b"some records");
+        let mut patched = PatchedHeader::new(&bytes).unwrap();
+        patched.set_max_timestamp(12_345);
+        let whole = [&patched.as_bytes()[..], &bytes[BATCH_HEADER_SIZE..]].concat();
+        let read = RecordBatch::parse_one(Bytes::from(whole)).unwrap();
+        read.validate().unwrap();
+        assert_eq!(read.header.max_timestamp, 12_345);
+        assert_eq!(read.header.timestamp_type(), TimestampType::CreateTime);
     }
 
     #[test]
