@@ -1,37 +1,19 @@
 //! The tree and the sessions as one deterministic machine.
 
-use ottla_common::coordination::protocol::CoordinationError;
-use ottla_common::types::Zxid;
-use serde::{Deserialize, Serialize};
+use ottla_common::coordination::protocol::{CoordinationError, Op};
+use ottla_common::types::{SessionId, Zxid};
 
-use super::{Change, Command, Outcome};
+use super::{Action, Change, Command, Effect, Outcome, Tree, Turn};
+use crate::sessions::{Session, SessionTable};
 
 /// The replicated state. A clone costs a few reference counts whatever the state's size (all of it lies
 /// in persistent structures): to write a snapshot, clone it on the apply task and write the clone's
 /// [`StateMachine::snapshot_records`] elsewhere, while commands go on being applied to the original.
 #[derive(Clone, Debug, Default)]
 pub struct StateMachine {
-    zxid: Zxid,
-}
-
-/// One piece of a snapshot: small enough to be framed and checked on its own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum SnapshotRecord {
-    /// The last record: what the whole must come to.
-    End {
-        /// The state's zxid.
-        zxid: Zxid,
-        /// Its digest.
-        digest: u64,
-    },
-}
-
-/// A snapshot's records do not make up a state.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SnapshotError {
-    /// The last record is missing, or something comes after it.
-    #[error("the snapshot is not complete")]
-    Incomplete,
+    pub(super) zxid: Zxid,
+    pub(super) tree: Tree,
+    pub(super) sessions: SessionTable,
 }
 
 impl StateMachine {
@@ -45,38 +27,122 @@ impl StateMachine {
         self.zxid
     }
 
+    /// The nodes.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The sessions.
+    pub fn sessions(&self) -> &SessionTable {
+        &self.sessions
+    }
+
     /// The digest over tree and sessions: equal on all members at the same zxid.
     pub fn digest(&self) -> u64 {
-        0
+        self.tree.digest().wrapping_add(self.sessions.digest())
     }
 
     /// Applies the command that stands at `zxid` in the log. `time_ms` is the wall time that the log
     /// holds for it. Every command takes its zxid, also one that fails or changes nothing.
-    pub fn apply(
-        &mut self,
-        zxid: Zxid,
-        _time_ms: i64,
-        _command: &Command,
-    ) -> (Outcome, Vec<Change>) {
+    pub fn apply(&mut self, zxid: Zxid, time_ms: i64, command: &Command) -> (Outcome, Vec<Change>) {
         assert!(zxid > self.zxid, "zxid {zxid} applied after {}", self.zxid);
         self.zxid = zxid;
-        (Err(CoordinationError::Unimplemented), Vec::new())
+        let mut turn = Turn {
+            zxid,
+            time_ms,
+            session_id: command.session_id,
+            identities: &command.identities,
+            changes: Vec::new(),
+        };
+        let outcome = self.decide(&mut turn, command);
+        (outcome, turn.changes)
     }
 
-    /// The state in pieces, sessions first, then nodes, parents before children.
-    pub fn snapshot_records(&self) -> impl Iterator<Item = SnapshotRecord> + use<'_> {
-        std::iter::once(SnapshotRecord::End { zxid: self.zxid, digest: self.digest() })
-    }
-
-    /// The state that [`StateMachine::snapshot_records`] took apart. Ends at the first record that
-    /// could not be read.
-    pub fn from_snapshot<E: From<SnapshotError>>(
-        records: impl IntoIterator<Item = Result<SnapshotRecord, E>>,
-    ) -> Result<Self, E> {
-        let mut records = records.into_iter();
-        match (records.next().transpose()?, records.next()) {
-            (Some(SnapshotRecord::End { zxid, .. }), None) => Ok(Self { zxid }),
-            _ => Err(SnapshotError::Incomplete.into()),
+    fn decide(&mut self, turn: &mut Turn<'_>, command: &Command) -> Outcome {
+        match &command.action {
+            Action::Nothing => Ok(Effect::Nothing),
+            Action::CreateSession { password, session_timeout_ms } => {
+                let session = Session {
+                    password: password.as_slice().into(),
+                    session_timeout_ms: *session_timeout_ms,
+                    connection_epoch: 0,
+                    created_ms: turn.time_ms,
+                };
+                let session_id = SessionId(turn.zxid.0);
+                let granted = granted(session_id, &session);
+                self.sessions.insert(session_id, session);
+                Ok(granted)
+            }
+            Action::ResumeSession { password } => {
+                let session = self.sessions.resume(command.session_id, password)?;
+                Ok(granted(command.session_id, session))
+            }
+            Action::ExpireSessions(session_ids) => Ok(self.end_sessions(turn, session_ids)),
+            Action::RemoveIdle(paths) => {
+                let removed = paths.iter().filter(|path| self.tree.remove_if_idle(turn, path));
+                Ok(Effect::IdleRemoved(removed.count()))
+            }
+            Action::CloseSession => {
+                self.check_connection(command)?;
+                Ok(self.end_sessions(turn, &[command.session_id]))
+            }
+            Action::Write(op) => {
+                self.check_connection(command)?;
+                check_owner(command.session_id, op)?;
+                self.tree.apply(turn, op).map(Effect::Written)
+            }
+            Action::Multi(ops) => {
+                self.check_connection(command)?;
+                ops.iter().try_for_each(|op| check_owner(command.session_id, op))?;
+                self.tree.apply_multi(turn, ops).map(Effect::Multi)
+            }
         }
+    }
+
+    /// Whether the session is alive, and the command comes from its newest connection.
+    fn check_connection(&self, command: &Command) -> Result<(), CoordinationError> {
+        if command.session_id == Command::ENSEMBLE {
+            return Ok(());
+        }
+        match self.sessions.get(command.session_id) {
+            None => Err(CoordinationError::SessionExpired),
+            Some(session) if session.connection_epoch != command.connection_epoch => {
+                Err(CoordinationError::SessionMoved)
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn end_sessions(&mut self, turn: &mut Turn<'_>, session_ids: &[SessionId]) -> Effect {
+        let mut ended = Vec::new();
+        for session_id in session_ids {
+            if self.sessions.remove(*session_id) {
+                self.tree.remove_ephemerals(turn, *session_id);
+                ended.push(*session_id);
+            }
+        }
+        Effect::SessionsEnded(ended)
+    }
+}
+
+fn granted(session_id: SessionId, session: &Session) -> Effect {
+    Effect::SessionGranted {
+        session_id,
+        session_timeout_ms: session.session_timeout_ms,
+        connection_epoch: session.connection_epoch,
+    }
+}
+
+/// Ephemeral nodes need a session to go with.
+fn check_owner(session_id: SessionId, op: &Op) -> Result<(), CoordinationError> {
+    use ottla_common::coordination::protocol::CreateMode::{Ephemeral, EphemeralSequential};
+    match op {
+        Op::Create { mode: Ephemeral | EphemeralSequential, .. }
+            if session_id == Command::ENSEMBLE =>
+        {
+            let reason = "an ephemeral node needs a session".to_owned();
+            Err(CoordinationError::BadArguments { reason })
+        }
+        _ => Ok(()),
     }
 }
