@@ -285,3 +285,43 @@ fn transaction_markers_survive() {
     assert_eq!(EndTransactionMarker::parse(&[0, 0, 0, 2], &[0; 6]), None);
     assert_eq!(EndTransactionMarker::parse(&[0, 0, 0], &[0; 6]), None);
 }
+
+/// Batches that Apache Kafka's own Java code built, one for each codec.
+#[test]
+fn batches_of_the_java_client_are_read() {
+    for line in include_str!("java_batches.txt").lines() {
+        let (codec, hex) = line.split_once(' ').unwrap();
+        let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+        let batch = RecordBatch::parse_one(Bytes::from(bytes)).unwrap();
+        batch.validate().unwrap();
+        let header = batch.header;
+        assert_eq!(header.compression().unwrap().name(), codec);
+        assert_eq!((header.producer_id, header.producer_epoch, header.base_sequence), (7, 1, 3));
+        assert_eq!((header.partition_leader_epoch, header.max_timestamp), (5, 1_500));
+        assert!(header.is_transactional() && !header.is_control());
+
+        let records = all(&batch).unwrap();
+        let parts: Vec<_> = records
+            .iter()
+            .map(|r| (r.offset, r.timestamp, r.key.as_deref(), r.value.as_deref()))
+            .collect();
+        let value: &[u8] = b"valuevaluevaluevaluevalue";
+        assert_eq!(
+            parts,
+            [
+                (40, 1_000, Some(&b"key"[..]), Some(value)),
+                (41, 1_500, None, Some(&b"second"[..])),
+                (42, 1_400, Some(&b"k"[..]), None),
+            ]
+        );
+        let headers = [
+            RecordHeader::new("h", "x"),
+            RecordHeader { key: Bytes::from_static(b"n"), value: None },
+        ];
+        assert_eq!(records[0].headers, headers);
+        let summary = validate_records(&batch, RecordLimits::default()).unwrap();
+        assert_eq!(summary.max_timestamp, (1_500, 1));
+        assert_eq!(summary.first_without_key, Some(1));
+    }
+}
