@@ -1,2 +1,94 @@
-//! Developer commands.
-fn main() {}
+//! `cargo dev verify | fix | up`: what a developer does every day, the same for all of us.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+
+/// Everyday commands for people who work on Ottla.
+#[derive(Parser)]
+#[command(name = "cargo dev", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Checks everything that a change must hold: format, lints, tidiness, tests. Writes nothing.
+    Verify,
+    /// Formats, and applies what clippy knows how to mend.
+    Fix,
+    /// Runs a cluster for development; what follows is handed to `ottla dev`.
+    #[command(trailing_var_arg = true, allow_hyphen_values = true, disable_help_flag = true)]
+    Up {
+        /// Flags of `ottla dev`.
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Verify => verify(),
+        Task::Fix => fix(),
+        Task::Up { arguments } => up(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo dev: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn verify() -> anyhow::Result<()> {
+    cargo("fmt --all --check")?;
+    cargo("test --quiet --package ottla-tests --test tidy")?;
+    cargo("clippy --quiet --workspace --all-targets -- -D warnings")?;
+    cargo("test --quiet --workspace")?;
+    eprintln!("verified");
+    Ok(())
+}
+
+fn fix() -> anyhow::Result<()> {
+    cargo("clippy --fix --allow-dirty --allow-staged --workspace --all-targets")?;
+    cargo("fmt --all")
+}
+
+/// Builds and runs `ottla dev` as a child that gets the terminal's Ctrl-C itself.
+fn up(arguments: &[String]) -> anyhow::Result<()> {
+    let mut command = Command::new(cargo_path());
+    command.args(["run", "--quiet", "--release", "--package", "ottla", "--", "dev"]);
+    command.args(arguments);
+    run(command)
+}
+
+fn cargo(arguments: &str) -> anyhow::Result<()> {
+    let started = Instant::now();
+    eprintln!("cargo {arguments}");
+    let mut command = Command::new(cargo_path());
+    command.args(arguments.split(' ')).current_dir(root());
+    run(command)?;
+    eprintln!("  in {:.1} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn run(mut command: Command) -> anyhow::Result<()> {
+    let status = command.status().context("start cargo")?;
+    if !status.success() {
+        bail!("failed: {command:?} ({status})");
+    }
+    Ok(())
+}
+
+fn cargo_path() -> PathBuf {
+    std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
+}
+
+fn root() -> &'static Path {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests)
+}

@@ -1,1 +1,1 @@
-//! The harness.
+//! What the tests of whole processes and clusters stand on.
