@@ -10,6 +10,7 @@
 //! Modules from the bottom up: `limits`, `tree` and `sessions` (pure), `storage`, `watches`,
 //! `consensus`, `requests`, `frontends`, `server`.
 
+pub mod consensus;
 pub mod limits;
 pub mod sessions;
 pub mod tree;

@@ -21,3 +21,6 @@ pub const IDLE_REMOVALS_MAX: usize = 1_000;
 
 /// The longest time to live of a node in milliseconds: what fits beside ZooKeeper's mark of such nodes.
 pub const TTL_MAX_MS: u64 = 0x00ff_ffff_ffff;
+
+/// The most proposals that wait for their turn on a member.
+pub const PROPOSALS_MAX: usize = 65_536;
