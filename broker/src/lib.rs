@@ -5,6 +5,9 @@
 //! then `controller`, then `handlers`, then `broker`, which builds all parts and starts them.
 
 pub mod controller;
+pub mod error;
+pub mod limits;
 pub mod metadata;
+pub mod network;
 pub mod replication;
 pub mod storage;

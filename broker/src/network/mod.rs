@@ -1,0 +1,79 @@
+//! The broker's side of a client's socket: accept, read requests, hand them over in order, send the
+//! replies in order.
+//!
+//! - [`listener`] accepts, within limits;
+//! - [`connection`] runs one connection, as one task, with [`frame_reader`] for what comes and
+//!   [`frame_writer`] for what goes;
+//! - [`memory`] bounds what all requests under way take together;
+//! - [`reply`] is what a request may be answered with.
+//!
+//! Nothing here knows an API. Whoever serves requests implements [`Dispatch`].
+//!
+//! # Order
+//!
+//! A connection's requests are given to [`Dispatch::dispatch`] one after the other: the next one only
+//! when the last returned. So whatever a handler does before it returns is done in the order in which
+//! the client asked. It may return a [`Reply::Later`] whose future only *waits*; then the next request
+//! starts at once. Replies leave in the order of the requests, whatever the order in which they are
+//! ready.
+//!
+//! # Why no queue grows
+//!
+//! A connection stops reading while it has as many requests under way, or as many bytes of replies
+//! waiting, as [`limits`](crate::limits) allow; its reader holds at most one incomplete request; and
+//! the bytes of all requests together come out of one budget, taken as they arrive.
+
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+pub mod connection;
+pub mod frame_reader;
+pub mod frame_writer;
+pub mod listener;
+pub mod memory;
+pub mod reply;
+
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use ottla_common::kafka::request::RequestHeader;
+use ottla_common::kafka::wire::Reader;
+
+pub use reply::{Close, Reply};
+
+/// The client's software as it named itself in ApiVersions (KIP-511).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientSoftware {
+    /// For example `apache-kafka-java`.
+    pub name: String,
+    /// For example `4.4.0`.
+    pub version: String,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    /// Unique among the connections of its listener.
+    pub id: u64,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The name of the listener that it came through.
+    pub listener: Arc<str>,
+    /// Known after the first ApiVersions request that says it.
+    pub client_software: OnceLock<ClientSoftware>,
+}
+
+/// What serves the requests of a listener's connections.
+pub trait Dispatch: Send + Sync + 'static {
+    /// Serves one request, whose `body` stands right behind the header. When the returned future completes, the order of the request's effects is
+    /// fixed, and the connection's next request is dispatched.
+    fn dispatch(
+        &self,
+        connection: &Arc<ConnectionInfo>,
+        header: RequestHeader,
+        body: Reader,
+    ) -> impl Future<Output = Result<Reply, Close>> + Send;
+}
