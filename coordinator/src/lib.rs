@@ -13,5 +13,6 @@
 pub mod consensus;
 pub mod limits;
 pub mod sessions;
+pub mod storage;
 pub mod tree;
 pub mod watches;
