@@ -119,10 +119,10 @@ impl RecordBatch {
     /// The records, which share the batch's bytes, or the bytes that those decompress to. After the
     /// first error it ends; it also is an error if the batch holds more, or less, than its count.
     /// The CRC is not looked at.
-    pub fn records(&self, limits: RecordLimits) -> Records {
+    pub fn records(&self, limits: RecordLimits) -> RecordIter {
         match self.record_buffer(limits) {
-            Ok(buffer) => Records { cursor: Cursor::new(&buffer), buffer, failure: None },
-            Err(error) => Records {
+            Ok(buffer) => RecordIter { cursor: Cursor::new(&buffer), buffer, failure: None },
+            Err(error) => RecordIter {
                 cursor: Cursor::ended(&self.header),
                 buffer: RecordBuffer { header: self.header, bytes: Bytes::new() },
                 failure: Some(error),
@@ -163,13 +163,13 @@ impl RecordBuffer {
 
 /// The iterator of [`RecordBatch::records`].
 #[derive(Debug)]
-pub struct Records {
+pub struct RecordIter {
     buffer: RecordBuffer,
     cursor: Cursor,
     failure: Option<BatchError>,
 }
 
-impl Iterator for Records {
+impl Iterator for RecordIter {
     type Item = Result<Record, BatchError>;
 
     fn next(&mut self) -> Option<Self::Item> {
