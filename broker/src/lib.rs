@@ -4,6 +4,7 @@
 //! `network` (which knows nothing but bytes and frames), `storage`, `metadata`, then `replication`,
 //! then `controller`, then `handlers`, then `broker`, which builds all parts and starts them.
 
+pub mod config;
 pub mod controller;
 pub mod error;
 pub mod limits;

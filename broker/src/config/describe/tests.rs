@@ -1,0 +1,1 @@
+//! Compared with what a real Kafka 4.4 answers.
