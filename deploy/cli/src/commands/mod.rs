@@ -1,0 +1,42 @@
+//! The commands, one file for each noun.
+
+pub mod completions;
+pub mod kafka_links;
+pub mod log;
+
+use clap::{Parser, Subcommand};
+
+use crate::context::{Context, GlobalArguments};
+
+/// Ottla: a Kafka-compatible broker with its own coordinator.
+#[derive(Debug, Parser)]
+#[command(name = "ottla", version, disable_help_subcommand = true, max_term_width = 100)]
+pub struct Arguments {
+    /// Flags of all commands.
+    #[command(flatten)]
+    pub global: GlobalArguments,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `ottla` can be told to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Look into the files of a broker's log.
+    #[command(subcommand)]
+    Log(log::LogCommand),
+    /// Print the completions of a shell.
+    Completions(completions::CompletionsArguments),
+    /// Make links named as Kafka's tools, which then take Kafka's flags.
+    KafkaLinks(kafka_links::KafkaLinksArguments),
+}
+
+/// Runs a command.
+pub async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Log(command) => log::run(context.output, &command),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::KafkaLinks(arguments) => kafka_links::run(context.output, &arguments),
+    }
+}
