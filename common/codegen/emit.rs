@@ -126,9 +126,8 @@ fn emit_api_key(out: &mut String, schema: &Schema) {
     put(out, "}");
     put(out, "impl TryFrom<i16> for ApiKey { type Error = WireError;");
     put(out, "fn try_from(key: i16) -> Result<Self, WireError> { Ok(match key {");
-    for api in &schema.apis {
-        put(out, &format!("{} => Self::{},", api.key, api.name));
-    }
+    let rows = schema.apis.iter().map(|api| format!("{} => Self::{},", api.key, api.name));
+    put_rows(out, rows.collect());
     put(out, "_ => return Err(WireError::UnknownApiKey(key)), }) } }");
 }
 
@@ -141,9 +140,8 @@ fn table(
 ) {
     put(out, &format!("/// {doc}"));
     put(out, &format!("pub const fn {signature} {{ match self {{"));
-    for api in &schema.apis {
-        put(out, &format!("Self::{} => {},", api.name, value(api)));
-    }
+    let rows = schema.apis.iter().map(|api| format!("Self::{} => {},", api.name, value(api)));
+    put_rows(out, rows.collect());
     put(out, "} }");
 }
 
@@ -182,15 +180,17 @@ pub fn error_codes(schema: &Schema) -> String {
     put(&mut out, &format!("pub const ALL: &[Self] = &[{}];", all.join(", ")));
     put(&mut out, "/// The error of a code; a code that is not known means `UnknownServerError`.");
     put(&mut out, "pub const fn from_code(code: i16) -> Self { match code {");
-    for row in schema.errors.iter().filter(|row| row.code != -1) {
-        put(&mut out, &format!("{} => Self::{},", row.code, camel_case(&row.name)));
-    }
+    let known = schema.errors.iter().filter(|row| row.code != -1);
+    let rows = known.map(|row| format!("{} => Self::{},", row.code, camel_case(&row.name)));
+    put_rows(&mut out, rows.collect());
     put(&mut out, "_ => Self::UnknownServerError, } }");
     put(&mut out, "/// The name in capitals, as Kafka writes it.");
     put(&mut out, "pub const fn name(self) -> &'static str { match self {");
-    for row in &schema.errors {
-        put(&mut out, &format!("Self::{} => {:?},", camel_case(&row.name), row.name));
-    }
+    let rows = schema
+        .errors
+        .iter()
+        .map(|row| format!("Self::{} => {:?},", camel_case(&row.name), row.name));
+    put_rows(&mut out, rows.collect());
     put(&mut out, "} }");
     put(&mut out, "/// Whether a client may send the same request again and hope.");
     put(&mut out, "pub const fn is_retriable(self) -> bool { matches!(self,");
@@ -213,6 +213,13 @@ fn camel_case(name: &str) -> String {
         out.push_str(&rest.to_ascii_lowercase());
     }
     out
+}
+
+/// Appends the rows of a table, several on a line, for a long function is taken for a bad one.
+fn put_rows(out: &mut String, rows: Vec<String>) {
+    for line in rows.chunks(4) {
+        put(out, &line.join(" "));
+    }
 }
 
 /// Appends one line.

@@ -49,7 +49,7 @@ fn emit(out: &mut String, names: &Names, body: &Body) {
 
 fn emit_definition(out: &mut String, names: &Names, body: &Body) {
     let Body { name, fields, .. } = body;
-    let derived = fields.iter().all(|field| has_rust_default(field));
+    let derived = fields.iter().all(has_rust_default);
     let default = if derived { ", Default" } else { "" };
     put(out, &format!("/// {}", body.doc));
     put(out, &format!("#[derive(Clone, Debug, PartialEq{default})]"));
@@ -144,38 +144,38 @@ fn emit_encode(out: &mut String, names: &Names, body: &Body) {
     put(out, check);
     names.let_flexible(out);
     for field in *fields {
-        let plain = names.plain_versions(field);
-        let write = names.write(field, plain);
-        let present = names.in_message(field.versions);
-        // Where the field exists neither in line nor tagged, only its default can be left out.
-        let refuse = format!(
-            "if !({}) {{ return Err(WireError::NotInVersion(\"{name}.{}\", version)); }}",
-            names.is_default(field),
-            field.name
-        );
-        let refuse = if field.ignorable { String::new() } else { refuse };
-        match (names.condition(plain), names.condition(present)) {
-            (Condition::Always, _) => put(out, &write),
-            (Condition::Never, Condition::Always) => {}
-            (Condition::Never, Condition::If(condition)) if !refuse.is_empty() => {
-                put(out, &format!("if !({condition}) {{ {refuse} }}"));
-            }
-            (Condition::Never, _) => put(out, &refuse),
-            (Condition::If(condition), present) => {
-                let otherwise = match present {
-                    _ if refuse.is_empty() => String::new(),
-                    Condition::If(present) if present != condition => {
-                        format!("else if !({present}) {{ {refuse} }}")
-                    }
-                    Condition::Always => String::new(),
-                    _ => format!("else {{ {refuse} }}"),
-                };
-                put(out, &format!("if {condition} {{ {write} }} {otherwise}"));
-            }
-        }
+        emit_encode_field(out, names, name, field);
     }
     emit_encode_tagged(out, names, body);
     put(out, "Ok(()) } }");
+}
+
+/// Writes the field where it stands in line. Where it exists neither so nor tagged, only its default
+/// can be left out, unless it is ignorable.
+fn emit_encode_field(out: &mut String, names: &Names, name: &str, field: &Field) {
+    let plain = names.plain_versions(field);
+    let write = names.write(field, plain);
+    let given = format!("!({})", names.is_default(field));
+    let refuse =
+        format!("{{ return Err(WireError::NotInVersion(\"{name}.{}\", version)); }}", field.name);
+    let absent = match names.condition(names.in_message(field.versions)) {
+        _ if field.ignorable => None,
+        Condition::Always => None,
+        Condition::Never => Some(given),
+        Condition::If(present) => Some(format!("!({present}) && {given}")),
+    };
+    match (names.condition(plain), absent) {
+        (Condition::Always, _) => put(out, &write),
+        (Condition::Never, None) => {}
+        (Condition::Never, Some(absent)) => put(out, &format!("if {absent} {refuse}")),
+        (Condition::If(condition), None) => put(out, &format!("if {condition} {{ {write} }}")),
+        (Condition::If(condition), Some(absent)) => {
+            // Mostly the field is never tagged, and then the condition need not be repeated.
+            let repeated = format!("!({condition}) && ");
+            let absent = absent.strip_prefix(&repeated).unwrap_or(&absent);
+            put(out, &format!("if {condition} {{ {write} }} else if {absent} {refuse}"));
+        }
+    }
 }
 
 fn emit_encode_tagged(out: &mut String, names: &Names, body: &Body) {
