@@ -1,6 +1,7 @@
 //! The commands, one file for each noun.
 
 pub mod completions;
+pub mod coordinator;
 pub mod kafka_links;
 pub mod log;
 
@@ -23,6 +24,9 @@ pub struct Arguments {
 /// What `ottla` can be told to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Look into the coordinator's tree, and change it.
+    #[command(subcommand)]
+    Coordinator(coordinator::CoordinatorCommand),
     /// Look into the files of a broker's log.
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -35,6 +39,7 @@ pub enum Command {
 /// Runs a command.
 pub async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Coordinator(command) => coordinator::run(context, command).await,
         Command::Log(command) => log::run(context.output, &command),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::KafkaLinks(arguments) => kafka_links::run(context.output, &arguments),

@@ -88,7 +88,7 @@ fn print_batch(
     let header = &batch.header;
     let codec = header.compression().map_or("unknown", |codec| codec.name());
     let time = time_name(header);
-    let last_sequence = if header.has_producer_id() { header.last_sequence() } else { -1 };
+    let last_sequence = header.last_sequence();
     let horizon = match header.delete_horizon_ms() {
         Some(ms) => format!("OptionalLong[{ms}]"),
         None => "OptionalLong.empty".to_owned(),
@@ -193,7 +193,7 @@ fn record_line(header: &BatchHeader, record: &RecordView<'_>, options: DumpOptio
 }
 
 fn sequence(header: &BatchHeader, record: &RecordView<'_>) -> i32 {
-    if !header.has_producer_id() || header.base_sequence < 0 {
+    if header.base_sequence < 0 {
         return -1;
     }
     let delta = i32::try_from(record.offset - header.base_offset).unwrap_or(0);
