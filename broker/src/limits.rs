@@ -69,6 +69,12 @@ pub const WRITE_PIECES_MAX: usize = 64;
 /// Bytes of a file that go through memory at once where `sendfile` cannot be used.
 pub const FILE_COPY_SIZE: usize = 256 * 1024;
 
+/// Partitions of one topic. All its nodes are written in one multi, which has to fit into a frame.
+pub const PARTITIONS_PER_TOPIC_MAX: usize = 10_000;
+
+/// Elections that a controller writes in one multi.
+pub const ELECTIONS_PER_MULTI_MAX: usize = 500;
+
 const _: () = assert!(READ_SIZE_MIN <= READ_SIZE && FRAME_COPY_SIZE_MAX < READ_SIZE);
 const _: () = assert!(UNCHECKED_FRAME_SIZE_MAX <= READ_SIZE && READ_SIZE < FRAME_SIZE_MAX);
 const _: () = assert!(FRAME_SIZE_MAX <= REQUEST_MEMORY_MIN);

@@ -2,3 +2,5 @@
 //! coordinator's change stream, and this broker's own [`registration`] in the tree.
 
 pub mod image;
+pub mod registration;
+pub mod watcher;
