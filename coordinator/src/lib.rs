@@ -12,6 +12,7 @@
 
 pub mod consensus;
 pub mod limits;
+pub mod requests;
 pub mod sessions;
 pub mod storage;
 pub mod tree;

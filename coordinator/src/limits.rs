@@ -24,3 +24,50 @@ pub const TTL_MAX_MS: u64 = 0x00ff_ffff_ffff;
 
 /// The most proposals that wait for their turn on a member.
 pub const PROPOSALS_MAX: usize = 65_536;
+
+/// The most watches of one connection.
+pub const WATCHES_PER_CONNECTION_MAX: usize = 100_000;
+
+/// The most watch events that wait to be sent on one connection. A client that reads more slowly is
+/// disconnected, since an event must not be lost.
+pub const WATCH_EVENTS_QUEUED_MAX: usize = 100_000;
+
+/// How much may wait to be sent on one connection, in bytes, before its next request is answered.
+pub const OUTBOX_SIZE_MAX: usize = 8 * 1024 * 1024;
+
+/// The most subscriptions of one connection.
+pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 64;
+
+/// The most that one frame of a subscription holds, in bytes (unless a single node is longer).
+pub const SUBSCRIPTION_PAGE_SIZE: usize = 1024 * 1024;
+
+/// How many commands' changes are kept for subscriptions to go on from. A subscriber that falls behind
+/// further is disconnected and begins with a snapshot.
+pub const HISTORY_COMMANDS_MAX: usize = 100_000;
+
+/// How much the kept changes may hold, in bytes (the newest command's are always kept).
+pub const HISTORY_SIZE_MAX: usize = 64 * 1024 * 1024;
+
+/// The most requests of one connection that were read and not yet answered.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_000;
+
+/// How many bytes of requests of one connection may have been read and not yet answered.
+pub const REQUEST_BYTES_IN_FLIGHT_MAX: usize = 16 * 1024 * 1024;
+
+/// The most identities of one connection.
+pub const IDENTITIES_MAX: usize = 32;
+
+/// The most sessions that one command expires.
+pub const EXPIRIES_PER_COMMAND_MAX: usize = 10_000;
+
+/// The longest hello, in bytes.
+pub const HELLO_SIZE_MAX: usize = 64 * 1024;
+
+/// How long a new connection may take to say what it wants, in milliseconds.
+pub const HELLO_DEADLINE_MS: u64 = 5_000;
+
+/// How long a connection that is being closed has to take what is still queued, in milliseconds.
+pub const CLOSE_DEADLINE_MS: u64 = 2_000;
+
+/// The length of a session's secret in bytes; ZooKeeper's.
+pub const PASSWORD_SIZE: usize = 16;

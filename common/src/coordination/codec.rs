@@ -81,20 +81,28 @@ impl<In: DeserializeOwned> Decoder for FrameCodec<In> {
     type Error = CodecError;
 
     fn decode(&mut self, source: &mut BytesMut) -> Result<Option<In>, CodecError> {
-        let Some(length) = source.first_chunk::<LENGTH_SIZE>() else { return Ok(None) };
-        let size = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-        if size > self.frame_size_max {
-            return Err(CodecError::TooLong { size, size_max: self.frame_size_max });
-        }
-        let missing = (LENGTH_SIZE + size).saturating_sub(source.len());
-        if missing > 0 {
-            source.reserve(missing.min(RESERVE_SIZE_MAX));
-            return Ok(None);
-        }
-        source.advance(LENGTH_SIZE);
-        let frame = source.split_to(size);
-        decode_message(&frame).map(Some)
+        let frame = take_frame(source, self.frame_size_max)?;
+        frame.map(|frame| decode_message(&frame)).transpose()
     }
+}
+
+/// Takes the bytes of one frame, without its length, out of `source` if they have all arrived.
+pub fn take_frame(
+    source: &mut BytesMut,
+    frame_size_max: usize,
+) -> Result<Option<BytesMut>, CodecError> {
+    let Some(length) = source.first_chunk::<LENGTH_SIZE>() else { return Ok(None) };
+    let size = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    if size > frame_size_max {
+        return Err(CodecError::TooLong { size, size_max: frame_size_max });
+    }
+    let missing = (LENGTH_SIZE + size).saturating_sub(source.len());
+    if missing > 0 {
+        source.reserve(missing.min(RESERVE_SIZE_MAX));
+        return Ok(None);
+    }
+    source.advance(LENGTH_SIZE);
+    Ok(Some(source.split_to(size)))
 }
 
 impl<In, Out: Serialize> Encoder<Out> for FrameCodec<In> {

@@ -140,6 +140,12 @@ pub enum ServerFrame {
         /// Whether these are the zxid's last. If not, the next frame of this subscription goes on.
         last: bool,
     },
+    /// The member's last frame: it closes the connection. After [`CoordinationError::SessionExpired`]
+    /// the session is gone; after any other error it may be resumed.
+    Closed {
+        /// Why.
+        error: CoordinationError,
+    },
 }
 
 /// What a client may ask.
@@ -190,14 +196,14 @@ pub enum Request {
     },
     /// Completes when this member has applied all that was committed when it was asked.
     Sync,
-    /// Leaves a watch that stays until it is removed.
+    /// Leaves a watch that stays until it is removed or the connection ends.
     AddWatch {
         /// The node.
         path: String,
         /// Whether nodes below are watched as well.
         recursive: bool,
     },
-    /// Removes the watches of this session on a path.
+    /// Removes the watches of this connection on a path.
     RemoveWatches {
         /// The node.
         path: String,

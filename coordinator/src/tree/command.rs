@@ -125,3 +125,11 @@ pub struct Change {
     /// The parent's access list; the node's own for the root.
     pub parent_acl: AclList,
 }
+
+impl Change {
+    /// About how many bytes it takes, on the wire and in memory.
+    pub fn size(&self) -> usize {
+        const HEAD: usize = 160;
+        HEAD + self.path.len() + self.data.len()
+    }
+}

@@ -1,47 +1,294 @@
 //! The state machine as the member's parts share it: the log's apply task changes it, requests read it.
 
-use ottla_common::types::Zxid;
-use parking_lot::RwLock;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use crate::tree::{Change, Command, Outcome, StateMachine};
+use ottla_common::coordination::protocol::{CoordinationError, WatchEvent, permission};
+use ottla_common::types::{SessionId, Zxid};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use tokio::sync::watch;
+
+use super::history::{Committed, History};
+use super::outbox::{Closed, Outbox, Outgoing};
+use super::table::{ConnectionId, WatchKind, WatchTable};
+use crate::limits::{HISTORY_COMMANDS_MAX, HISTORY_SIZE_MAX, WATCHES_PER_CONNECTION_MAX};
+use crate::tree::{Action, Change, Command, Effect, Identity, Outcome, StateMachine, Tree, acl};
 
 /// The state that is applied on this member, with those who wait for its changes. One task applies (the
 /// consensus' apply task); anyone reads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LiveState {
-    machine: RwLock<StateMachine>,
+    /// Locked before `audience` where both are.
+    state: RwLock<State>,
+    audience: Mutex<Audience>,
+    applied: watch::Sender<Zxid>,
+}
+
+#[derive(Debug)]
+struct State {
+    machine: StateMachine,
+    history: History,
+}
+
+/// The connections of this member.
+#[derive(Debug, Default)]
+struct Audience {
+    watches: WatchTable,
+    connections: HashMap<ConnectionId, Connection>,
+    by_session: HashMap<SessionId, BTreeSet<ConnectionId>>,
+    connections_ever: u64,
+}
+
+#[derive(Debug)]
+struct Connection {
+    session_id: SessionId,
+    connection_epoch: u64,
+    identities: Arc<[Identity]>,
+    outbox: Outbox,
+}
+
+/// A connection that wants to hear of changes.
+#[derive(Debug)]
+pub struct Newcomer {
+    /// The session that it speaks for.
+    pub session_id: SessionId,
+    /// Which of the session's connections it is.
+    pub connection_epoch: u64,
+    /// The identities that it has proved.
+    pub identities: Arc<[Identity]>,
+    /// Where events go.
+    pub outbox: Outbox,
+}
+
+/// The state while nothing is applied: what is put into an outbox while this is held comes before the
+/// events of all later changes. Not to be held for long.
+#[derive(Debug)]
+pub struct View<'a> {
+    state: RwLockReadGuard<'a, State>,
+    audience: &'a Mutex<Audience>,
+}
+
+impl Default for LiveState {
+    fn default() -> Self {
+        Self::new(StateMachine::new())
+    }
 }
 
 impl LiveState {
     /// Shares a state, as it was loaded from a snapshot or new.
     pub fn new(machine: StateMachine) -> Self {
-        Self { machine: RwLock::new(machine) }
+        let zxid = machine.zxid();
+        Self {
+            state: RwLock::new(State { machine, history: new_history(zxid) }),
+            audience: Mutex::default(),
+            applied: watch::Sender::new(zxid),
+        }
     }
 
     /// Applies a durable command and tells watches and subscriptions, before anyone can read the
     /// change. To be called in the order of the log, by one task, before the outcome goes to who
     /// proposed the command. Also for the part of the log that is replayed at start.
     pub fn apply(&self, zxid: Zxid, time_ms: i64, command: &Command) -> Outcome {
-        let mut machine = self.machine.write();
-        let (outcome, _changes): (Outcome, Vec<Change>) = machine.apply(zxid, time_ms, command);
+        let mut state = self.state.write();
+        let (outcome, changes) = state.machine.apply(zxid, time_ms, command);
+        let mut audience = self.audience.lock();
+        for change in &changes {
+            audience.tell(zxid, change);
+        }
+        if let Ok(effect) = &outcome {
+            audience.dismiss(&command.action, effect);
+        }
+        state.history.push(zxid, changes);
+        drop(audience);
+        drop(state);
+        self.applied.send_replace(zxid);
         outcome
     }
 
     /// The state as it is now, to be written as a snapshot. Costs nothing to speak of.
     pub fn machine(&self) -> StateMachine {
-        self.machine.read().clone()
+        self.state.read().machine.clone()
     }
 
     /// The last applied zxid.
     pub fn zxid(&self) -> Zxid {
-        self.machine.read().zxid()
+        *self.applied.borrow()
+    }
+
+    /// Tells of each new zxid (not of all: of the newest).
+    pub fn progress(&self) -> watch::Receiver<Zxid> {
+        self.applied.subscribe()
     }
 
     /// Replaces the state by a newer one that came as a snapshot. Subscribers are cut off, so that
-    /// they start again.
+    /// they start again, and so is everyone with a watch, since what fired it may lie in between.
     pub fn install(&self, machine: StateMachine) {
-        let mut current = self.machine.write();
-        assert!(machine.zxid() >= current.zxid(), "a snapshot older than the state");
-        *current = machine;
+        let mut state = self.state.write();
+        assert!(machine.zxid() >= state.machine.zxid(), "a snapshot older than the state");
+        let zxid = machine.zxid();
+        *state = State { machine, history: new_history(zxid) };
+        for connection in self.audience.lock().connections.values() {
+            connection.outbox.close(Closed::Because(CoordinationError::MemberBehind));
+        }
+        drop(state);
+        self.applied.send_replace(zxid);
     }
+
+    /// The state as it is now; nothing is applied while this is held.
+    pub fn view(&self) -> View<'_> {
+        View { state: self.state.read(), audience: &self.audience }
+    }
+
+    /// The changes of at most `most` commands after a zxid; none if some of them were forgotten.
+    pub fn changes_after(&self, zxid: Zxid, most: usize) -> Option<Vec<Arc<Committed>>> {
+        self.state.read().history.after(zxid, most)
+    }
+
+    /// Takes a connection in, if it is still the newest of a session that is alive.
+    pub fn connect(&self, newcomer: Newcomer) -> Result<ConnectionId, CoordinationError> {
+        let state = self.state.read();
+        match state.machine.sessions().get(newcomer.session_id) {
+            None => return Err(CoordinationError::SessionExpired),
+            Some(session) if session.connection_epoch != newcomer.connection_epoch => {
+                return Err(CoordinationError::SessionMoved);
+            }
+            Some(_) => {}
+        }
+        let mut audience = self.audience.lock();
+        audience.connections_ever += 1;
+        let id = ConnectionId(audience.connections_ever);
+        let Newcomer { session_id, connection_epoch, identities, outbox } = newcomer;
+        audience.by_session.entry(session_id).or_default().insert(id);
+        let connection = Connection { session_id, connection_epoch, identities, outbox };
+        audience.connections.insert(id, connection);
+        Ok(id)
+    }
+
+    /// Forgets a connection and its watches. Returns whether it was the newest of a session that is
+    /// still alive.
+    pub fn disconnect(&self, id: ConnectionId) -> bool {
+        let state = self.state.read();
+        let mut audience = self.audience.lock();
+        audience.watches.remove_watcher(id);
+        let Some(connection) = audience.connections.remove(&id) else { return false };
+        let session_id = connection.session_id;
+        if let Some(ids) = audience.by_session.get_mut(&session_id) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                audience.by_session.remove(&session_id);
+            }
+        }
+        let session = state.machine.sessions().get(session_id);
+        session.is_some_and(|session| session.connection_epoch == connection.connection_epoch)
+    }
+
+    /// Replaces what a connection has proved.
+    pub fn set_identities(&self, id: ConnectionId, identities: Arc<[Identity]>) {
+        if let Some(connection) = self.audience.lock().connections.get_mut(&id) {
+            connection.identities = identities;
+        }
+    }
+
+    /// Removes a connection's watches on a node; returns how many there were.
+    pub fn remove_watches(&self, id: ConnectionId, path: &str, kinds: &[WatchKind]) -> usize {
+        self.audience.lock().watches.remove(id, path, kinds)
+    }
+
+    /// The number of watches of all connections.
+    pub fn watch_count(&self) -> usize {
+        self.audience.lock().watches.len()
+    }
+
+    /// The number of connections.
+    pub fn connection_count(&self) -> usize {
+        self.audience.lock().connections.len()
+    }
+}
+
+impl View<'_> {
+    /// The state.
+    pub fn machine(&self) -> &StateMachine {
+        &self.state.machine
+    }
+
+    /// The nodes.
+    pub fn tree(&self) -> &Tree {
+        self.state.machine.tree()
+    }
+
+    /// The state's place in the order of all changes.
+    pub fn zxid(&self) -> Zxid {
+        self.state.machine.zxid()
+    }
+
+    /// Whether every change after a zxid is still kept.
+    pub fn history_reaches(&self, zxid: Zxid) -> bool {
+        self.state.history.reaches(zxid)
+    }
+
+    /// Leaves a watch, unless the connection has too many.
+    pub fn watch(
+        &self,
+        id: ConnectionId,
+        kind: WatchKind,
+        path: &str,
+    ) -> Result<(), CoordinationError> {
+        let mut audience = self.audience.lock();
+        if !audience.connections.contains_key(&id) {
+            return Ok(()); // It ends: nobody is there to be told.
+        }
+        if audience.watches.count_of(id) >= WATCHES_PER_CONNECTION_MAX {
+            let limit = format!("{WATCHES_PER_CONNECTION_MAX} watches of a connection");
+            return Err(CoordinationError::LimitReached { limit });
+        }
+        audience.watches.add(id, kind, path);
+        Ok(())
+    }
+}
+
+impl Audience {
+    /// Puts a change's events into the outboxes of those who watch and may read the node.
+    fn tell(&mut self, zxid: Zxid, change: &Change) {
+        for firing in self.watches.fire(change) {
+            for id in &firing.watchers {
+                let Some(connection) = self.connections.get(id) else { continue };
+                if acl::allows(&firing.acl, permission::READ, &connection.identities) {
+                    let (kind, path) = (firing.kind, firing.path.to_string());
+                    connection.outbox.put(Outgoing::Watch(WatchEvent { kind, path, zxid }));
+                }
+            }
+        }
+    }
+
+    /// Ends the connections of sessions that ended or moved.
+    fn dismiss(&mut self, action: &Action, effect: &Effect) {
+        match effect {
+            // Who closes its session gets its reply before its connection ends.
+            Effect::SessionsEnded(_) if *action == Action::CloseSession => {}
+            Effect::SessionsEnded(session_ids) => {
+                for session_id in session_ids {
+                    self.close(*session_id, u64::MAX, &CoordinationError::SessionExpired);
+                }
+            }
+            Effect::SessionGranted { session_id, connection_epoch, .. } => {
+                self.close(*session_id, *connection_epoch, &CoordinationError::SessionMoved);
+            }
+            _ => {}
+        }
+    }
+
+    /// Closes a session's connections with epochs below one.
+    fn close(&self, session_id: SessionId, below: u64, error: &CoordinationError) {
+        for id in self.by_session.get(&session_id).into_iter().flatten() {
+            if let Some(connection) = self.connections.get(id)
+                && connection.connection_epoch < below
+            {
+                connection.outbox.close(Closed::Because(error.clone()));
+            }
+        }
+    }
+}
+
+fn new_history(floor: Zxid) -> History {
+    History::new(floor, HISTORY_COMMANDS_MAX, HISTORY_SIZE_MAX)
 }

@@ -1,0 +1,81 @@
+//! The one brain behind all front ends: sessions are opened, and requests answered, here and nowhere
+//! else.
+//!
+//! [`Service`] is what all connections share. A connection opens or resumes its session
+//! ([`Service::open_session`]) and gets a [`Conversation`], which answers its requests in their order
+//! (`session_queue`): writes go to the ensemble, reads are answered from this member's state (`reads`).
+//! `upkeep` is what the leader does unasked: it ends sessions and removes idle nodes.
+
+mod opening;
+mod reads;
+mod session_queue;
+mod upkeep;
+
+use std::sync::Arc;
+
+use ottla_common::clock;
+use ottla_common::types::{MemberId, SessionId};
+use parking_lot::Mutex;
+
+pub use opening::{Granted, Opening};
+pub use session_queue::{Conversation, Submission};
+
+use crate::consensus::Ensemble;
+use crate::sessions::expiry::Deadlines;
+use crate::tree::Identity;
+use crate::watches::LiveState;
+
+/// What the requests need to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct ServiceOptions {
+    /// This member.
+    pub member_id: MemberId,
+    /// The shortest session timeout that is granted, in milliseconds.
+    pub session_timeout_min_ms: u32,
+    /// The longest.
+    pub session_timeout_max_ms: u32,
+    /// How long a native session has to come back after its connection broke, in milliseconds.
+    pub disconnect_grace_ms: u64,
+    /// How exactly sessions' deadlines are kept, in milliseconds.
+    pub expiry_tick_ms: u64,
+    /// How often idle nodes are looked for, in milliseconds.
+    pub idle_check_interval_ms: u64,
+    /// The digest identity (`user:hash`) that may do everything, if there is one.
+    pub super_digest: Option<String>,
+}
+
+/// What all connections of a member share.
+#[derive(Debug)]
+pub struct Service {
+    options: ServiceOptions,
+    live: Arc<LiveState>,
+    ensemble: Ensemble,
+    deadlines: Mutex<Deadlines>,
+}
+
+impl Service {
+    /// Sessions that are alive already get their whole timeout from now.
+    pub fn new(options: ServiceOptions, live: Arc<LiveState>, ensemble: Ensemble) -> Self {
+        let mut deadlines = Deadlines::new(options.expiry_tick_ms);
+        let now_ms = clock::monotonic_ms();
+        for (session_id, session) in live.view().machine().sessions().iter() {
+            deadlines.begin(session_id, session.session_timeout_ms, now_ms);
+        }
+        Self { options, live, ensemble, deadlines: Mutex::new(deadlines) }
+    }
+
+    /// The applied state.
+    pub fn live(&self) -> &Arc<LiveState> {
+        &self.live
+    }
+
+    /// A session was heard from.
+    pub fn touch(&self, session_id: SessionId) {
+        self.deadlines.lock().touch(session_id, clock::monotonic_ms());
+    }
+
+    /// Whether someone has proved to be the one who may do everything.
+    fn is_super(&self, identity: &Identity) -> bool {
+        identity.scheme == "digest" && self.options.super_digest.as_ref() == Some(&identity.id)
+    }
+}

@@ -1,0 +1,120 @@
+//! How a connection comes to its session, and how it leaves it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ottla_common::clock;
+use ottla_common::coordination::protocol::{CoordinationError, SessionGrant, SessionRequest};
+use ottla_common::types::{SessionId, Zxid};
+
+use super::Service;
+use super::session_queue::Conversation;
+use crate::limits::PASSWORD_SIZE;
+use crate::tree::{Action, Command, Effect, Identity};
+use crate::watches::{ConnectionId, Newcomer, Outbox};
+
+/// What a connection asks for when it begins.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// The session.
+    pub session: SessionRequest,
+    /// The highest zxid that the client saw.
+    pub last_zxid_seen: Zxid,
+    /// Where it comes from.
+    pub address: IpAddr,
+}
+
+/// A session that a connection holds now.
+#[derive(Debug)]
+pub struct Granted {
+    /// What the client is told.
+    pub grant: SessionGrant,
+    /// What answers its requests.
+    pub conversation: Conversation,
+}
+
+impl Service {
+    /// Opens or resumes a session for a connection. What is to be sent goes into `outbox`, which ends
+    /// when the session ends or moves.
+    pub async fn open_session(
+        self: &Arc<Self>,
+        opening: Opening,
+        outbox: Outbox,
+    ) -> Result<Granted, CoordinationError> {
+        if opening.last_zxid_seen > self.live.zxid() {
+            return Err(CoordinationError::MemberBehind);
+        }
+        let (command, password) = self.session_command(opening.session)?;
+        let applied = self.ensemble.propose(command).await;
+        let applied = applied.map_err(|_| CoordinationError::Unavailable)?;
+        let Effect::SessionGranted { session_id, session_timeout_ms, connection_epoch } =
+            applied.outcome?
+        else {
+            return Err(CoordinationError::Unavailable);
+        };
+        self.deadlines.lock().begin(session_id, session_timeout_ms, clock::monotonic_ms());
+        let address = opening.address.to_canonical().to_string();
+        let identities = Arc::from([Identity { scheme: "ip".to_owned(), id: address }]);
+        let newcomer = Newcomer {
+            session_id,
+            connection_epoch,
+            identities: Arc::clone(&identities),
+            outbox: outbox.clone(),
+        };
+        let connection_id = self.live.connect(newcomer)?;
+        let conversation = Conversation {
+            service: Arc::clone(self),
+            session_id,
+            connection_epoch,
+            connection_id,
+            identities,
+            outbox,
+        };
+        let zxid = applied.zxid;
+        let grant = SessionGrant { session_id, password, session_timeout_ms, zxid };
+        Ok(Granted { grant, conversation })
+    }
+
+    /// The command that opens or resumes a session, and the session's secret.
+    fn session_command(
+        &self,
+        request: SessionRequest,
+    ) -> Result<(Command, Vec<u8>), CoordinationError> {
+        match request {
+            SessionRequest::New { session_timeout_ms } => {
+                let (shortest, longest) =
+                    (self.options.session_timeout_min_ms, self.options.session_timeout_max_ms);
+                let session_timeout_ms = session_timeout_ms.clamp(shortest, longest);
+                let mut password = vec![0; PASSWORD_SIZE];
+                if let Err(error) = getrandom::fill(&mut password) {
+                    tracing::error!(%error, "no randomness for a session's secret");
+                    return Err(CoordinationError::Unavailable);
+                }
+                let action =
+                    Action::CreateSession { password: password.clone(), session_timeout_ms };
+                Ok((Command::by_ensemble(action), password))
+            }
+            SessionRequest::Resume { session_id, password } => {
+                // Decided when it is applied; asked here so that guesses do not fill the log.
+                let view = self.live.view();
+                let session = view.machine().sessions().get(session_id);
+                if !session.is_some_and(|session| session.is_password(&password)) {
+                    return Err(CoordinationError::SessionExpired);
+                }
+                let action = Action::ResumeSession { password: password.clone() };
+                Ok((Command { session_id, ..Command::by_ensemble(action) }, password))
+            }
+        }
+    }
+
+    /// A connection ended. Where it broke (and this member does not stop), its session has only the
+    /// grace to come back.
+    pub fn connection_ended(&self, session_id: SessionId, id: ConnectionId, broke: bool) {
+        let was_newest = self.live.disconnect(id);
+        if was_newest && broke {
+            let now_ms = clock::monotonic_ms();
+            let grace_ms = self.options.disconnect_grace_ms;
+            self.deadlines.lock().disconnected(session_id, grace_ms, now_ms);
+        }
+    }
+}
