@@ -10,9 +10,13 @@
 //! Modules from the bottom up: `limits`, `tree` and `sessions` (pure), `storage`, `watches`,
 //! `consensus`, `requests`, `frontends`, `server`.
 
+pub mod config;
 pub mod consensus;
+pub mod error;
+pub mod frontends;
 pub mod limits;
 pub mod requests;
+pub mod server;
 pub mod sessions;
 pub mod storage;
 pub mod tree;

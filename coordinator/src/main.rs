@@ -1,2 +1,91 @@
 //! The `ottla-coordinator` server.
-fn main() {}
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use ottla_common::config::{Settings, Source};
+use ottla_common::shutdown::{self, Shutdown};
+use ottla_common::telemetry::{self, LogFormat};
+use ottla_coordinator::config::Config;
+use ottla_coordinator::server::Server;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long a member may take to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Ottla's coordinator: a replicated tree of nodes with sessions, ephemerals and watches.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs one member until it gets SIGTERM or SIGINT.
+    Serve(Serve),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// The member's number in its ensemble [default: 1]
+    #[arg(long)]
+    id: Option<u64>,
+    /// The folder of the member's log and snapshots
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Where clients connect: host:port, port 0 takes a free one [default: 127.0.0.1:2181]
+    #[arg(long)]
+    listen: Option<String>,
+    /// A .properties file with options; flags override it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Serve {
+    fn settings(&self) -> anyhow::Result<Settings> {
+        let mut settings = Settings::new();
+        if let Some(file) = &self.config {
+            settings.add_file(file)?;
+        }
+        let id = self.id.map(|id| id.to_string());
+        let dir = self.dir.as_ref().map(|dir| dir.display().to_string());
+        for (flag, key, value) in
+            [("--id", "id", &id), ("--dir", "data.dir", &dir), ("--listen", "listen", &self.listen)]
+        {
+            if let Some(value) = value {
+                settings.set(key.to_owned(), value.clone(), Source::Flag, flag.to_owned());
+            }
+        }
+        Ok(settings)
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let Cli { command: Command::Serve(serve) } = Cli::parse();
+    let settings = serve.settings()?;
+    let config = Config::from_settings(&settings)
+        .context("configure the coordinator (--dir sets data.dir)")?;
+    let format = settings.read("log.format", LogFormat::Text, str::parse)?;
+    let _logs = telemetry::start(format, &settings.text("log.filter", "info"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(config))
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    let shutdown = Shutdown::new();
+    let member_id = config.member_id;
+    let server = Server::start(config, shutdown.clone()).await.context("start the coordinator")?;
+    println!("coordinator member {member_id} listens on {}", server.client_address);
+    shutdown::signalled().await?;
+    tracing::info!("coordinator member stops");
+    if !shutdown.finish(STOP_PATIENCE).await {
+        tracing::warn!("not everything stopped in time");
+    }
+    Ok(())
+}

@@ -69,6 +69,11 @@ impl Service {
         &self.live
     }
 
+    /// This member's number.
+    pub fn member_id(&self) -> MemberId {
+        self.options.member_id
+    }
+
     /// A session was heard from.
     pub fn touch(&self, session_id: SessionId) {
         self.deadlines.lock().touch(session_id, clock::monotonic_ms());

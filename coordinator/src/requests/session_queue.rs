@@ -21,8 +21,8 @@ use crate::watches::{Answer, Closed, ConnectionId, Outbox, Outgoing, Subscriptio
 pub struct Submission {
     /// The number that the reply will carry.
     pub xid: u64,
-    /// What is asked.
-    pub request: Request,
+    /// What is asked; none if this member does not know such a request.
+    pub request: Option<Request>,
     /// The place that it takes among the requests in flight, given back with the reply.
     pub permit: OwnedSemaphorePermit,
 }
@@ -84,7 +84,7 @@ impl Conversation {
             let Some(submission) = submission else { break };
             let is_write = matches!(
                 submission.request,
-                Request::Write(_) | Request::Multi(_) | Request::CloseSession
+                Some(Request::Write(_) | Request::Multi(_) | Request::CloseSession)
             );
             if is_write {
                 running.writes.push_back(self.propose(submission));
@@ -150,10 +150,10 @@ impl Conversation {
 
     fn propose(&self, submission: Submission) -> Write {
         let Submission { xid, request, permit } = submission;
-        let is_close = matches!(request, Request::CloseSession);
+        let is_close = matches!(request, Some(Request::CloseSession));
         let action = match request {
-            Request::Write(op) => Action::Write(op),
-            Request::Multi(ops) => Action::Multi(ops),
+            Some(Request::Write(op)) => Action::Write(op),
+            Some(Request::Multi(ops)) => Action::Multi(ops),
             _ => Action::CloseSession,
         };
         let command = Command {
@@ -169,15 +169,18 @@ impl Conversation {
     async fn answer(&mut self, running: &mut Running, submission: Submission) {
         let Submission { xid, request, permit } = submission;
         match request {
-            Request::Auth { scheme, credential } => self.authenticate(xid, &scheme, &credential),
-            Request::Subscribe { prefix, from_zxid } => {
+            None => self.reply(xid, Err(CoordinationError::Unimplemented)),
+            Some(Request::Auth { scheme, credential }) => {
+                self.authenticate(xid, &scheme, &credential)
+            }
+            Some(Request::Subscribe { prefix, from_zxid }) => {
                 self.subscribe(running, xid, &prefix, from_zxid);
             }
-            Request::Unsubscribe { subscription } => {
+            Some(Request::Unsubscribe { subscription }) => {
                 running.subscriptions.remove(&subscription);
                 self.reply(xid, Ok(Answer::Done));
             }
-            request => self.read(xid, request).await,
+            Some(request) => self.read(xid, request).await,
         }
         drop(permit);
     }

@@ -1,0 +1,17 @@
+//! Why a member cannot start or go on.
+
+use ottla_common::config::ConfigError;
+
+/// The crate's error.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An option cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The system refused something.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

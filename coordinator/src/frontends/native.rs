@@ -1,0 +1,297 @@
+//! Connections of the native protocol: MessagePack frames, as `ottla_common::coordination::protocol`
+//! describes them.
+//!
+//! Three things run at once in a connection's task: one reads requests, as many as may be in flight;
+//! one answers them (the [`Conversation`]); one sends what is in the outbox.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ottla_common::coordination::codec::{CodecError, decode_message, encode_frame, take_frame};
+use ottla_common::coordination::protocol::{
+    Change, ClientHello, CoordinationError, FRAME_SIZE_MAX, PREAMBLE, PROTOCOL_VERSION,
+    REQUEST_SIZE_MAX, RequestFrame, Response, ServerFrame, ServerHello, SnapshotNode,
+};
+use ottla_common::shutdown::Shutdown;
+use ottla_common::types::SessionId;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::Arrival;
+use crate::limits::{
+    CLOSE_DEADLINE_MS, HELLO_DEADLINE_MS, HELLO_SIZE_MAX, REQUEST_BYTES_IN_FLIGHT_MAX,
+    REQUESTS_IN_FLIGHT_MAX,
+};
+use crate::requests::{Conversation, Granted, Opening, Service, Submission};
+use crate::tree;
+use crate::watches::{Answer, Closed, Outbox, Outgoing};
+
+/// How much is put into bytes at once, and the least that is asked of the socket at once.
+const BATCH_SIZE: usize = 256 * 1024;
+const READ_SIZE: usize = 16 * 1024;
+
+/// The bytes that a request takes in memory beside its frame.
+const REQUEST_OVERHEAD: usize = 256;
+
+/// Requests as they arrive.
+struct Requests {
+    stream: OwnedReadHalf,
+    read: BytesMut,
+}
+
+/// A frame whose request this member does not know.
+#[derive(Deserialize)]
+struct UnknownRequest {
+    xid: u64,
+    #[serde(rename = "request")]
+    _request: IgnoredAny,
+}
+
+/// Serves a connection from its hello to its end.
+pub async fn serve(arrival: Arrival, service: Arc<Service>, shutdown: Shutdown) {
+    let Arrival { stream, peer, mut read } = arrival;
+    let _ = read.split_to(PREAMBLE.len());
+    let (stream, mut sink) = stream.into_split();
+    let mut requests = Requests { stream, read };
+    let deadline = Duration::from_millis(HELLO_DEADLINE_MS);
+    let hello = tokio::select! {
+        hello = tokio::time::timeout(deadline, requests.hello()) => hello,
+        () = shutdown.stopped() => return,
+    };
+    let hello = match hello {
+        Ok(Ok(Some(hello))) => hello,
+        Ok(Ok(None)) => return tracing::debug!(%peer, "connection closed before its hello"),
+        Ok(Err(error)) => return tracing::info!(%peer, %error, "connection closed: bad hello"),
+        Err(_) => return tracing::debug!(%peer, "connection closed: no hello"),
+    };
+    let client_name: String = hello.client_name.chars().take(64).collect();
+    let outbox = Outbox::new();
+    let member_id = service.member_id();
+    let version = PROTOCOL_VERSION.min(hello.version_max);
+    let session = if version < hello.version_min.max(1) {
+        Err(CoordinationError::UnsupportedVersion)
+    } else {
+        let (session, last_zxid_seen) = (hello.session, hello.last_zxid_seen);
+        let opening = Opening { session, last_zxid_seen, address: peer.ip() };
+        service.open_session(opening, outbox.clone()).await
+    };
+    let (session, conversation) = match session {
+        Ok(Granted { grant, conversation }) => (Ok(grant), Some(conversation)),
+        Err(error) => {
+            tracing::info!(%peer, client_name, %error, "session refused");
+            (Err(error), None)
+        }
+    };
+    let sent = send(&mut sink, &ServerHello { version, member_id, session }).await;
+    let Some(conversation) = conversation else { return };
+    let session_id = conversation.session_id();
+    let connection_id = conversation.connection_id();
+    tracing::debug!(%peer, client_name, session_id = %session_id, "session connected");
+    let was_closed = match sent {
+        Ok(()) => converse(requests, sink, conversation, (&service, &outbox, &shutdown)).await,
+        Err(_) => false,
+    };
+    let broke = !was_closed && !shutdown.is_stopping();
+    service.connection_ended(session_id, connection_id, broke);
+    tracing::debug!(%peer, client_name, session_id = %session_id, was_closed, "connection ended");
+}
+
+/// Runs a connection after its hello. Returns whether the client closed its session.
+async fn converse(
+    mut requests: Requests,
+    sink: OwnedWriteHalf,
+    conversation: Conversation,
+    (service, outbox, shutdown): (&Service, &Outbox, &Shutdown),
+) -> bool {
+    let session_id = conversation.session_id();
+    let (submit, submitted) = mpsc::channel(REQUESTS_IN_FLIGHT_MAX);
+    let reading = async {
+        tokio::select! {
+            read = requests.submit_all(submit, (service, session_id)) => {
+                if let Err(error) = read {
+                    tracing::info!(session_id = %session_id, %error, "connection broke");
+                }
+            }
+            () = shutdown.stopped() => {}
+        }
+    };
+    let answering = async {
+        let was_closed = conversation.run(submitted).await;
+        outbox.close(Closed::Quietly);
+        was_closed
+    };
+    let sending = send_all(sink, outbox);
+    tokio::pin!(answering, sending);
+    // Reading ends first where the client goes: what it asked before is still carried out.
+    let asking = async {
+        let (was_closed, ()) = tokio::join!(&mut answering, async {
+            tokio::select! {
+                () = reading => {}
+                () = outbox.until_closed() => {}
+            }
+        });
+        was_closed
+    };
+    tokio::pin!(asking);
+    tokio::select! {
+        was_closed = &mut asking => {
+            sending.await;
+            was_closed
+        }
+        () = &mut sending => false,
+    }
+}
+
+impl Requests {
+    async fn hello(&mut self) -> Result<Option<ClientHello>, CodecError> {
+        let frame = self.next(HELLO_SIZE_MAX).await?;
+        frame.map(|frame| decode_message(&frame)).transpose()
+    }
+
+    /// Reads requests and hands them over until the client ends.
+    async fn submit_all(
+        &mut self,
+        submit: mpsc::Sender<Submission>,
+        (service, session_id): (&Service, SessionId),
+    ) -> Result<(), CodecError> {
+        let budget = Arc::new(Semaphore::new(REQUEST_BYTES_IN_FLIGHT_MAX));
+        while let Some(frame) = self.next(REQUEST_SIZE_MAX).await? {
+            service.touch(session_id);
+            let size = u32::try_from(frame.len() + REQUEST_OVERHEAD).unwrap_or(u32::MAX);
+            let Ok(permit) = Arc::clone(&budget).acquire_many_owned(size).await else {
+                return Ok(());
+            };
+            let (xid, request) = match decode_message(&frame) {
+                Ok(RequestFrame { xid, request }) => (xid, Some(request)),
+                // A newer client's request? Then it is told, and may go on with others.
+                Err(error) => match decode_message(&frame) {
+                    Ok(UnknownRequest { xid, .. }) => (xid, None),
+                    Err(_) => return Err(error),
+                },
+            };
+            if submit.send(Submission { xid, request, permit }).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The next frame; none if the client ended between two.
+    async fn next(&mut self, frame_size_max: usize) -> Result<Option<BytesMut>, CodecError> {
+        loop {
+            if let Some(frame) = take_frame(&mut self.read, frame_size_max)? {
+                return Ok(Some(frame));
+            }
+            self.read.reserve(READ_SIZE);
+            if self.stream.read_buf(&mut self.read).await? == 0 {
+                let is_between = self.read.is_empty();
+                let cut = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+                return if is_between { Ok(None) } else { Err(cut().into()) };
+            }
+        }
+    }
+}
+
+async fn send(sink: &mut OwnedWriteHalf, hello: &ServerHello) -> Result<(), CodecError> {
+    let mut bytes = BytesMut::new();
+    encode_frame(hello, FRAME_SIZE_MAX, &mut bytes)?;
+    Ok(sink.write_all(&bytes).await?)
+}
+
+/// Sends what is put into the outbox until the connection ends, and then says why.
+async fn send_all(mut sink: OwnedWriteHalf, outbox: &Outbox) {
+    let deadline = async {
+        outbox.until_closed().await;
+        tokio::time::sleep(Duration::from_millis(CLOSE_DEADLINE_MS)).await;
+    };
+    let sending = async {
+        let mut bytes = BytesMut::new();
+        while let Some(batch) = outbox.take(BATCH_SIZE).await {
+            for outgoing in batch {
+                encode(outgoing, &mut bytes)?;
+            }
+            sink.write_all(&bytes).await?;
+            bytes.clear();
+            if bytes.capacity() > 4 * BATCH_SIZE {
+                bytes = BytesMut::new();
+            }
+        }
+        if let Some(Closed::Because(error)) = outbox.closed() {
+            encode_frame(&ServerFrame::Closed { error }, FRAME_SIZE_MAX, &mut bytes)?;
+            sink.write_all(&bytes).await?;
+        }
+        sink.shutdown().await?;
+        Ok::<_, CodecError>(())
+    };
+    tokio::select! {
+        sent = sending => {
+            if let Err(error) = sent {
+                tracing::debug!(%error, "cannot send");
+            }
+        }
+        () = deadline => tracing::debug!("connection ended without taking what was queued"),
+    }
+}
+
+fn encode(outgoing: Outgoing, bytes: &mut BytesMut) -> Result<(), CodecError> {
+    let frame = frame_of(outgoing);
+    match (encode_frame(&frame, FRAME_SIZE_MAX, bytes), frame) {
+        (Err(CodecError::TooLong { .. }), ServerFrame::Reply { xid, zxid, .. }) => {
+            let limit = format!("{FRAME_SIZE_MAX} bytes in a reply");
+            let result = Err(CoordinationError::LimitReached { limit });
+            encode_frame(&ServerFrame::Reply { xid, zxid, result }, FRAME_SIZE_MAX, bytes)
+        }
+        (encoded, _) => encoded,
+    }
+}
+
+fn frame_of(outgoing: Outgoing) -> ServerFrame {
+    match outgoing {
+        Outgoing::Reply { xid, zxid, result } => {
+            ServerFrame::Reply { xid, zxid, result: result.map(response_of) }
+        }
+        Outgoing::Watch(event) => ServerFrame::Watch(event),
+        Outgoing::Snapshot { subscription, zxid, nodes, last } => {
+            let nodes = nodes.into_iter().map(|(path, node)| {
+                let (data, stat) = (node.data().to_vec(), node.stat());
+                SnapshotNode { path, data, stat }
+            });
+            ServerFrame::Snapshot { subscription, zxid, nodes: nodes.collect(), last }
+        }
+        Outgoing::Changes { subscription, zxid, changes, last } => {
+            let changes = changes.into_iter().map(change_of).collect();
+            ServerFrame::Changes { subscription, zxid, changes, last }
+        }
+    }
+}
+
+fn change_of(change: tree::Change) -> Change {
+    Change {
+        kind: change.kind,
+        path: change.path.to_string(),
+        data: change.data.into(),
+        stat: change.stat,
+    }
+}
+
+fn response_of(answer: Answer) -> Response {
+    match answer {
+        Answer::Done => Response::Done,
+        Answer::Written(result) => Response::Written(result),
+        Answer::Multi(results) => Response::Multi(results),
+        Answer::Data(node) => Response::Data { data: node.data().to_vec(), stat: node.stat() },
+        Answer::Exists(stat) => Response::Exists(stat),
+        Answer::Children(node) => {
+            let names = node.children.iter().map(|(name, _)| name.to_string()).collect();
+            Response::Children { names, stat: node.stat() }
+        }
+        Answer::Acl(acl, stat) => Response::Acl { acl, stat },
+        Answer::Ephemerals(paths) => Response::Ephemerals(paths),
+        Answer::Status(status) => Response::Status(status),
+        Answer::Subscribed { resumed } => Response::Subscribed { resumed },
+    }
+}

@@ -1,0 +1,77 @@
+//! A member: builds its parts in order, runs them until it is told to stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ottla_common::net::{self, ConnectionLimits, Listener};
+use ottla_common::shutdown::Shutdown;
+
+pub use crate::config::Config;
+use crate::consensus::Ensemble;
+use crate::error::Result;
+use crate::frontends;
+use crate::requests::{Service, ServiceOptions};
+use crate::watches::LiveState;
+
+/// Connections from this machine that are let in when the limit is reached.
+const LOOPBACK_RESERVE: usize = 16;
+
+/// Starts members.
+#[derive(Debug)]
+pub struct Server;
+
+/// A member that serves.
+#[derive(Debug)]
+pub struct RunningServer {
+    /// Where clients connect, with the real port if 0 was asked for.
+    pub client_address: SocketAddr,
+    service: Arc<Service>,
+}
+
+impl Server {
+    /// Loads the state and begins to serve. The member runs until `shutdown` is told to stop; its tasks
+    /// are `shutdown`'s, so that who waits for them waits for the member. Several members may run in
+    /// one process, each with a data folder of its own.
+    pub async fn start(config: Config, shutdown: Shutdown) -> Result<RunningServer> {
+        // Bound before the state is loaded: a port that is taken is told at once.
+        let listener = net::bind(&config.listen).await?;
+        let limits = ConnectionLimits {
+            connections_max: config.connections_max,
+            connections_per_ip_max: config.connections_per_ip_max,
+            loopback_reserve: LOOPBACK_RESERVE,
+        };
+        let listener = Listener::new(listener, limits);
+        let client_address = listener.local_addr()?;
+        let live = Arc::new(LiveState::default());
+        let ensemble = Ensemble::in_memory(config.member_id, Arc::clone(&live), &shutdown);
+        let options = ServiceOptions {
+            member_id: config.member_id,
+            session_timeout_min_ms: config.session_timeout_min_ms,
+            session_timeout_max_ms: config.session_timeout_max_ms,
+            disconnect_grace_ms: config.disconnect_grace_ms,
+            expiry_tick_ms: config.expiry_tick_ms,
+            idle_check_interval_ms: config.idle_check_interval_ms,
+            super_digest: config.super_digest,
+        };
+        let service = Arc::new(Service::new(options, live, ensemble));
+        let (expiring, stop) = (Arc::clone(&service), shutdown.clone());
+        shutdown.spawn(async move { expiring.expire_sessions(&stop).await });
+        let (removing, stop) = (Arc::clone(&service), shutdown.clone());
+        shutdown.spawn(async move { removing.remove_idle_nodes(&stop).await });
+        shutdown.spawn(frontends::serve(listener, Arc::clone(&service), shutdown.clone()));
+        tracing::info!(
+            member_id = %config.member_id,
+            address = %client_address,
+            zxid = %service.live().zxid(),
+            "coordinator member serves"
+        );
+        Ok(RunningServer { client_address, service })
+    }
+}
+
+impl RunningServer {
+    /// The applied state, for who looks on from the same process.
+    pub fn live(&self) -> &Arc<LiveState> {
+        self.service.live()
+    }
+}
