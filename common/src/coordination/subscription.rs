@@ -101,7 +101,7 @@ impl Subscription {
                     SubscriptionEvent::Changes { zxid, changes }
                 })
             }
-            ServerFrame::Reply { .. } | ServerFrame::Watch(_) => None,
+            ServerFrame::Reply { .. } | ServerFrame::Watch(_) | ServerFrame::Closed { .. } => None,
         }
     }
 }

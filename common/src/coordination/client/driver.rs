@@ -331,6 +331,12 @@ impl Driver {
                 debug!(?event, "a watch fired that nobody waits for");
                 Ok(())
             }
+            ServerFrame::Closed { error } => {
+                if error == CoordinationError::SessionExpired {
+                    self.session_expired();
+                }
+                Err(format!("the member closed the connection: {error}"))
+            }
         }
     }
 
