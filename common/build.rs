@@ -9,6 +9,8 @@ use std::{env, fs};
 mod emit;
 #[path = "codegen/emit_struct.rs"]
 mod emit_struct;
+#[path = "codegen/fields.rs"]
+mod fields;
 #[path = "codegen/model.rs"]
 mod model;
 #[path = "codegen/parse.rs"]

@@ -3,7 +3,8 @@
 
 use std::fmt::Write;
 
-use crate::emit_struct::{self, Names};
+use crate::emit_struct;
+use crate::fields::Names;
 use crate::model::{Api, Message, Records, Schema};
 
 /// The text of `messages.rs`.

@@ -1,8 +1,8 @@
 //! The messages of Kafka's protocol, generated from `schema/` by `codegen/`.
 //!
 //! `messages::produce::ProduceRequest` is the request of the API Produce, `produce::request::…` and
-//! `produce::response::…` are the structures inside; `messages::records::…` is what is stored. Field
-//! names and types are those of the schema, `?` became `Option`. Structures of messages with
+//! `produce::response::…` are the structures inside; `messages::records::…` is what is stored.
+//! Field names and types are those of the schema, `?` became `Option`. Structures of messages with
 //! flexible versions also keep the tagged fields that the schema does not know.
 
 // Versions are compared as the schema has them; not every structure needs to know its version.
