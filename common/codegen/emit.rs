@@ -21,6 +21,7 @@ pub fn messages(schema: &Schema) -> String {
     out.push_str("}\n");
     emit_api_key(&mut out, schema);
     emit_for_each_api(&mut out, schema);
+    emit_for_each_record(&mut out, schema);
     out
 }
 
@@ -154,6 +155,19 @@ fn emit_for_each_api(out: &mut String, schema: &Schema) {
     for api in &schema.apis {
         let Api { name, module, .. } = api;
         put(out, &format!("({name}, {module}, {name}Request, {name}Response)"));
+    }
+    put(out, "} } }");
+}
+
+fn emit_for_each_record(out: &mut String, schema: &Schema) {
+    put(out, "/// Calls the macro `$callback` once with a list of all records, each in the form");
+    put(out, "/// `(module, Name)`.");
+    put(out, "#[macro_export]");
+    put(out, "macro_rules! for_each_record { ($callback:ident) => { $callback! {");
+    for records in &schema.records {
+        for message in &records.messages {
+            put(out, &format!("({}, {})", records.module, message.name));
+        }
     }
     put(out, "} } }");
 }

@@ -86,14 +86,20 @@ fn emit_decode(out: &mut String, names: &Names, body: &Body) {
                 names.default_value(field)
             ),
         };
-        put(out, &format!("let {mutable}{} = {value};", ident(&field.name)));
+        put(out, &format!("let {mutable}{} = {value};", local(field)));
     }
     emit_decode_tagged(out, names, &tagged);
-    let mut listed: Vec<String> = fields.iter().map(|field| ident(&field.name)).collect();
+    let given = |field: &Field| format!("{}: {}", ident(&field.name), local(field));
+    let mut listed: Vec<String> = fields.iter().map(given).collect();
     if names.message.flexible_from.is_some() {
         listed.push("unknown_tagged_fields".to_owned());
     }
     put(out, &format!("Ok(Self {{ {} }}) }} }}", listed.join(", ")));
+}
+
+/// The variable that holds the field while the others are read. No parameter has such a name.
+fn local(field: &Field) -> String {
+    format!("{}_", field.name)
 }
 
 fn emit_decode_tagged(out: &mut String, names: &Names, tagged: &[&Field]) {
@@ -122,7 +128,7 @@ fn emit_decode_tagged(out: &mut String, names: &Names, tagged: &[&Field]) {
             _ => String::new(),
         };
         let value = names.read(field, versions);
-        put(out, &format!("{}{guard} => {} = {value},", tag.number, ident(&field.name)));
+        put(out, &format!("{}{guard} => {} = {value},", tag.number, local(field)));
     }
     put(out, "_ => r.keep_unknown(tag, size, &mut unknown_tagged_fields)?,");
     put(out, "} r.check_end(tag, end)?; }");

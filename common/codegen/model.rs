@@ -245,6 +245,12 @@ fn check_fields<'a>(
         path.push(name);
         check_fields(message, &inner.fields, path)?;
         path.pop();
+        // A count of elements without bytes could not be held against the bytes that are left.
+        let present = field.versions.intersect(message.versions);
+        let empty = |version| message.min_element_size(field, version) == 0;
+        if matches!(field.ty, Type::Array(_)) && (present.low..=present.high).any(empty) {
+            return Err(format!("{here}: an element of no bytes"));
+        }
     }
     Ok(())
 }

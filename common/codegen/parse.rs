@@ -79,7 +79,8 @@ struct Parser<'a> {
     next: usize,
 }
 
-fn parse_api(path: &Path, text: &str) -> Result<Api, String> {
+/// Reads a file of `api/`.
+pub fn parse_api(path: &Path, text: &str) -> Result<Api, String> {
     let lines = lines(path, text)?;
     let mut parser = Parser { path, lines: &lines, next: 0 };
     let head = parser.head("api")?;

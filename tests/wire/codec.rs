@@ -64,6 +64,22 @@ macro_rules! decode_by_key {
 
 ottla_common::for_each_api!(decode_by_key);
 
+macro_rules! decode_record_by_name {
+    ($(($module:ident, $name:ident))*) => {
+        /// Decodes a record with our codec.
+        pub fn decode_record(name: &str, version: i16, frame: Bytes) -> Result<Decoded, WireError> {
+            match name {
+                $(stringify!($name) => {
+                    decode_as::<messages::records::$module::$name>(frame, version)
+                })*
+                _ => panic!("no record is named {name}"),
+            }
+        }
+    };
+}
+
+ottla_common::for_each_record!(decode_record_by_name);
+
 /// A decoded message of the other implementation.
 pub enum Theirs {
     Request(RequestKind),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ottla_common::kafka::ApiKey;
 use ottla_common::kafka::wire::WireError;
 
-use crate::codec::{decode, decode_theirs, their_versions};
+use crate::codec::{decode, decode_record, decode_theirs, their_versions};
 use crate::generate::Generator;
 use crate::{Side, Wire};
 
@@ -43,6 +43,28 @@ pub fn bytes_survive(wire: &Wire) -> String {
         assert_eq!(message.encoded_size(version), Ok(bytes.len()), "{place}");
     });
     format!("{messages} messages")
+}
+
+/// The same for what is stored in topics or carried inside other messages.
+pub fn records_survive(wire: &Wire) -> String {
+    let mut case = 0;
+    for message in wire.schema.records.iter().flat_map(|records| &records.messages) {
+        for version in message.versions.low..=message.versions.high {
+            for _ in 0..MESSAGES_EACH * wire.rounds {
+                case += 1;
+                let random = wire.random(case);
+                let mut generator =
+                    Generator { random, message, version, elements_max: 3, unknown_tags: true };
+                let bytes = Bytes::from(generator.message().bytes);
+                let place = format!("{} version {version}, case {case}", message.name);
+                let (record, left) = decode_record(&message.name, version, bytes.clone())
+                    .unwrap_or_else(|error| panic!("{place}: {error}: {bytes:02x?}"));
+                assert_eq!(left, 0, "{place}: bytes are left of {bytes:02x?}");
+                assert_eq!(record.encode(version), Ok(bytes), "{place}");
+            }
+        }
+    }
+    format!("{case} records")
 }
 
 /// The other implementation reads the same messages and writes the same bytes.

@@ -10,6 +10,7 @@ mod codec;
 mod differential;
 mod generate;
 mod lies;
+mod mistakes;
 mod mutations;
 // The schema is read by the same parser as in the build, but written by the generator here.
 #[allow(dead_code)]
@@ -65,8 +66,10 @@ impl Wire {
 /// A check: gives the figures to print, panics if it fails.
 type Check = fn(&Wire) -> String;
 
-const CHECKS: [(&str, Check); 6] = [
+const CHECKS: [(&str, Check); 8] = [
+    ("mistakes_in_the_schema_are_placed", mistakes::mistakes_are_placed),
     ("bytes_survive_decoding_and_encoding", differential::bytes_survive),
+    ("records_survive_decoding_and_encoding", differential::records_survive),
     ("both_implementations_agree", differential::both_agree),
     ("versions_translate_alike", differential::versions_translate_alike),
     ("lengths_that_lie", lies::lengths_that_lie),
