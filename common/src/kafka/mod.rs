@@ -13,6 +13,7 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 pub mod client;
+pub mod cluster;
 pub mod compression;
 pub mod error_code;
 pub mod frame;
