@@ -52,7 +52,7 @@ pub struct Config {
     /// `session.timeout.max.ms`
     pub session_timeout_max_ms: u32,
     /// `disconnect.grace.ms`
-    pub disconnect_grace_ms: u64,
+    pub disconnect_grace_ms: u32,
     /// `expiry.tick.ms`
     pub expiry_tick_ms: u64,
     /// `idle.check.interval.ms`

@@ -91,6 +91,9 @@ pub struct SessionGrant {
     pub password: Vec<u8>,
     /// The timeout in force.
     pub session_timeout_ms: u32,
+    /// How long the session lives after the client has closed its connection or gone, if that is
+    /// shorter than the timeout: then its lease is as short.
+    pub disconnect_grace_ms: u32,
     /// The member's last applied zxid.
     pub zxid: Zxid,
 }

@@ -91,32 +91,65 @@ pub async fn serve(arrival: Arrival, service: Arc<Service>, shutdown: Shutdown) 
     let session_id = conversation.session_id();
     let connection_id = conversation.connection_id();
     tracing::debug!(%peer, client_name, session_id = %session_id, "session connected");
-    let was_closed = match sent {
+    let ending = match sent {
         Ok(()) => converse(requests, sink, conversation, (&service, &outbox, &shutdown)).await,
-        Err(_) => false,
+        Err(_) => Ending::ClientLeft,
     };
-    let broke = !was_closed && !shutdown.is_stopping();
-    service.connection_ended(session_id, connection_id, broke);
-    tracing::debug!(%peer, client_name, session_id = %session_id, was_closed, "connection ended");
+    let client_left = ending == Ending::ClientLeft && !shutdown.is_stopping();
+    service.connection_ended(session_id, connection_id, client_left);
+    tracing::debug!(%peer, client_name, session_id = %session_id, ?ending, "connection ended");
 }
 
-/// Runs a connection after its hello. Returns whether the client closed its session.
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// The client closed the connection, or died.
+    ClientLeft,
+    /// The client closed its session.
+    SessionClosed,
+    /// This member ended it.
+    ByMember,
+}
+
+impl Ending {
+    /// Whether an error tells that the client's side is closed.
+    fn of(error: &CodecError) -> Self {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        match error {
+            CodecError::Io(error)
+                if matches!(
+                    error.kind(),
+                    BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+                ) =>
+            {
+                Self::ClientLeft
+            }
+            _ => Self::ByMember,
+        }
+    }
+}
+
+/// Runs a connection after its hello.
 async fn converse(
     mut requests: Requests,
     sink: OwnedWriteHalf,
     conversation: Conversation,
     (service, outbox, shutdown): (&Service, &Outbox, &Shutdown),
-) -> bool {
+) -> Ending {
     let session_id = conversation.session_id();
     let (submit, submitted) = mpsc::channel(REQUESTS_IN_FLIGHT_MAX);
+    // Where the client leaves, what it asked before is still carried out.
     let reading = async {
         tokio::select! {
-            read = requests.submit_all(submit, (service, session_id)) => {
-                if let Err(error) = read {
+            read = requests.submit_all(submit, (service, session_id)) => match read {
+                Ok(()) => Ending::ClientLeft,
+                Err(error) => {
                     tracing::info!(session_id = %session_id, %error, "connection broke");
+                    Ending::of(&error)
                 }
-            }
-            () = shutdown.stopped() => {}
+            },
+            () = shutdown.stopped() => Ending::ByMember,
+            () = outbox.until_closed() => Ending::ByMember,
         }
     };
     let answering = async {
@@ -124,25 +157,21 @@ async fn converse(
         outbox.close(Closed::Quietly);
         was_closed
     };
-    let sending = send_all(sink, outbox);
-    tokio::pin!(answering, sending);
-    // Reading ends first where the client goes: what it asked before is still carried out.
     let asking = async {
-        let (was_closed, ()) = tokio::join!(&mut answering, async {
-            tokio::select! {
-                () = reading => {}
-                () = outbox.until_closed() => {}
-            }
-        });
-        was_closed
-    };
-    tokio::pin!(asking);
-    tokio::select! {
-        was_closed = &mut asking => {
-            sending.await;
-            was_closed
+        match tokio::join!(answering, reading) {
+            (true, _) => Ending::SessionClosed,
+            (false, ending) => ending,
         }
-        () = &mut sending => false,
+    };
+    let sending = send_all(sink, outbox);
+    tokio::pin!(asking, sending);
+    tokio::select! {
+        ending = &mut asking => {
+            sending.await;
+            ending
+        }
+        // What cannot be sent need not be answered.
+        ending = &mut sending => ending,
     }
 }
 
@@ -203,7 +232,7 @@ async fn send(sink: &mut OwnedWriteHalf, hello: &ServerHello) -> Result<(), Code
 }
 
 /// Sends what is put into the outbox until the connection ends, and then says why.
-async fn send_all(mut sink: OwnedWriteHalf, outbox: &Outbox) {
+async fn send_all(mut sink: OwnedWriteHalf, outbox: &Outbox) -> Ending {
     let deadline = async {
         outbox.until_closed().await;
         tokio::time::sleep(Duration::from_millis(CLOSE_DEADLINE_MS)).await;
@@ -228,12 +257,17 @@ async fn send_all(mut sink: OwnedWriteHalf, outbox: &Outbox) {
         Ok::<_, CodecError>(())
     };
     tokio::select! {
-        sent = sending => {
-            if let Err(error) = sent {
+        sent = sending => match sent {
+            Ok(()) => Ending::ByMember,
+            Err(error) => {
                 tracing::debug!(%error, "cannot send");
+                Ending::of(&error)
             }
+        },
+        () = deadline => {
+            tracing::debug!("connection ended without taking what was queued");
+            Ending::ByMember
         }
-        () = deadline => tracing::debug!("connection ended without taking what was queued"),
     }
 }
 

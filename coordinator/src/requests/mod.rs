@@ -35,7 +35,7 @@ pub struct ServiceOptions {
     /// The longest.
     pub session_timeout_max_ms: u32,
     /// How long a native session has to come back after its connection broke, in milliseconds.
-    pub disconnect_grace_ms: u64,
+    pub disconnect_grace_ms: u32,
     /// How exactly sessions' deadlines are kept, in milliseconds.
     pub expiry_tick_ms: u64,
     /// How often idle nodes are looked for, in milliseconds.

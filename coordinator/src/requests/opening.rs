@@ -71,7 +71,9 @@ impl Service {
             outbox,
         };
         let zxid = applied.zxid;
-        let grant = SessionGrant { session_id, password, session_timeout_ms, zxid };
+        let disconnect_grace_ms = self.options.disconnect_grace_ms;
+        let grant =
+            SessionGrant { session_id, password, session_timeout_ms, disconnect_grace_ms, zxid };
         Ok(Granted { grant, conversation })
     }
 
@@ -107,13 +109,14 @@ impl Service {
         }
     }
 
-    /// A connection ended. Where it broke (and this member does not stop), its session has only the
-    /// grace to come back.
-    pub fn connection_ended(&self, session_id: SessionId, id: ConnectionId, broke: bool) {
+    /// A connection ended. If the client closed it or died, its session has only the grace to come
+    /// back. If this member ended it, the client may know nothing of that yet and rely on its session:
+    /// then the timeout stands.
+    pub fn connection_ended(&self, session_id: SessionId, id: ConnectionId, client_left: bool) {
         let was_newest = self.live.disconnect(id);
-        if was_newest && broke {
+        if was_newest && client_left {
             let now_ms = clock::monotonic_ms();
-            let grace_ms = self.options.disconnect_grace_ms;
+            let grace_ms = u64::from(self.options.disconnect_grace_ms);
             self.deadlines.lock().disconnected(session_id, grace_ms, now_ms);
         }
     }

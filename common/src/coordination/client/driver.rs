@@ -60,6 +60,7 @@ pub struct Driver {
     told: Told,
     session: Option<Session>,
     session_timeout_ms: u32,
+    disconnect_grace_ms: u32,
     last_zxid_seen: Zxid,
     next_xid: u64,
     in_flight: VecDeque<(u64, Waiting)>,
@@ -74,6 +75,7 @@ impl Driver {
         let next_address = fastrand::usize(..config.addresses.len().max(1));
         Self {
             session_timeout_ms: config.session_timeout_ms,
+            disconnect_grace_ms: 0,
             config,
             told,
             session: None,
@@ -154,6 +156,7 @@ impl Driver {
     fn granted(&mut self, grant: &SessionGrant, sent_at_ms: u64) {
         self.session = Some(Session { id: grant.session_id, password: grant.password.clone() });
         self.session_timeout_ms = grant.session_timeout_ms;
+        self.disconnect_grace_ms = grant.disconnect_grace_ms;
         self.last_zxid_seen = self.last_zxid_seen.max(grant.zxid);
         self.extend_lease(sent_at_ms);
         self.told.state.send_replace(SessionState::Connected {
@@ -186,9 +189,18 @@ impl Driver {
         self.told.expired.send_modify(|count| *count += 1);
     }
 
+    /// From the end of a connection on the session may live no longer than the grace; a tenth is left,
+    /// as above. This comes before the connection is closed, so before the member can notice.
+    fn shorten_lease(&self) {
+        let grace_ms = u64::from(self.disconnect_grace_ms);
+        let until_ms = monotonic_ms() + grace_ms - grace_ms / 10;
+        self.told.lease_until_ms.fetch_min(until_ms, Ordering::AcqRel);
+    }
+
     /// Writes under way are unknown; reads are asked again; subscriptions end and are opened again by
     /// their owners, from where they were.
     fn connection_lost(&mut self) {
+        self.shorten_lease();
         self.told.state.send_replace(SessionState::Connecting);
         self.subscriptions.clear();
         self.next_address = self.next_address.wrapping_add(1);
