@@ -3,6 +3,8 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod native;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -83,19 +85,5 @@ fn protocol_of(read: &[u8]) -> Protocol {
         Protocol::Unclear
     } else {
         Protocol::Unknown
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_bytes_tell_the_protocol() {
-        assert_eq!(protocol_of(b""), Protocol::Unclear);
-        assert_eq!(protocol_of(b"OTTLA"), Protocol::Unclear);
-        assert_eq!(protocol_of(b"OTTLA\0\0\x01more"), Protocol::Native);
-        assert_eq!(protocol_of(b"OTTLA\0\0\x02"), Protocol::Unknown);
-        assert_eq!(protocol_of(b"GET / HTTP"), Protocol::Unknown);
     }
 }
