@@ -19,6 +19,7 @@ pub mod error_code;
 pub mod frame;
 pub mod messages;
 pub mod partitioner;
+pub mod producer;
 pub mod record_batch;
 pub mod records;
 pub mod request;

@@ -502,6 +502,27 @@ pub fn set_log_append_time(batch: &mut [u8], time_ms: i64) -> Result<(), BatchEr
     Ok(())
 }
 
+/// Sets who wrote the batch at the beginning of `batch`, in place, and makes the CRC fit.
+///
+/// # Errors
+/// If `batch` is shorter than a header.
+pub fn set_producer(
+    batch: &mut [u8],
+    producer_id: i64,
+    producer_epoch: i16,
+    base_sequence: i32,
+) -> Result<(), BatchError> {
+    let header = BatchHeader {
+        producer_id,
+        producer_epoch,
+        base_sequence,
+        ..BatchHeader::decode(header_bytes(batch)?)
+    };
+    *header_bytes(batch)? = header.to_bytes();
+    let crc = checksum(batch.get(..header.size_bytes()).unwrap_or(batch));
+    set_crc(batch, crc)
+}
+
 /// Sets the CRC of the batch at the beginning of `batch`, in place. See [`checksum`].
 ///
 /// # Errors
@@ -643,6 +664,17 @@ mod tests {
         set_partition_leader_epoch(&mut in_place, 9).unwrap();
         set_log_append_time(&mut in_place, 77_777).unwrap();
         assert_eq!(in_place, whole);
+    }
+
+    #[test]
+    fn a_batch_can_change_its_producer() {
+        let mut bytes = batch(0, 2, b"some records");
+        set_producer(&mut bytes, 99, 3, 17).unwrap();
+        let read = RecordBatch::parse_one(Bytes::from(bytes)).unwrap();
+        read.validate().unwrap();
+        let header = read.header;
+        assert_eq!((header.producer_id, header.producer_epoch), (99, 3));
+        assert_eq!(header.base_sequence, 17);
     }
 
     #[test]

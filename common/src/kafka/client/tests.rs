@@ -141,8 +141,8 @@ async fn an_old_broker_is_asked_again_in_its_own_version() {
 async fn a_broker_that_names_no_versions_is_asked_in_the_lowest() {
     let (client, mut broker) = stream();
     let broker = async {
-        let mut nothing = ApiVersionsResponse::default();
-        nothing.error_code = ErrorCode::UnsupportedVersion.code();
+        let error_code = ErrorCode::UnsupportedVersion.code();
+        let nothing = ApiVersionsResponse { error_code, ..Default::default() };
         for version in [ApiVersionsRequest::MAX_VERSION, 0] {
             let (header, _) = broker.receive().await.unwrap();
             assert_eq!(header.api_version, version);
