@@ -7,6 +7,7 @@
 pub mod config;
 pub mod controller;
 pub mod error;
+pub mod handlers;
 pub mod limits;
 pub mod metadata;
 pub mod network;

@@ -75,6 +75,9 @@ pub const PARTITIONS_PER_TOPIC_MAX: usize = 10_000;
 /// Elections that a controller writes in one multi.
 pub const ELECTIONS_PER_MULTI_MAX: usize = 500;
 
+/// Topics that one Metadata request may bring into being.
+pub const AUTO_CREATED_TOPICS_MAX: usize = 100;
+
 const _: () = assert!(READ_SIZE_MIN <= READ_SIZE && FRAME_COPY_SIZE_MAX < READ_SIZE);
 const _: () = assert!(UNCHECKED_FRAME_SIZE_MAX <= READ_SIZE && READ_SIZE < FRAME_SIZE_MAX);
 const _: () = assert!(FRAME_SIZE_MAX <= REQUEST_MEMORY_MIN);

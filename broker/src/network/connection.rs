@@ -129,7 +129,7 @@ impl Connection {
         Self {
             socket,
             reader: FrameReader::new(rules.frame_size_max, budget.account()),
-            writer: FrameWriter::new(),
+            writer: FrameWriter::default(),
             waiting: VecDeque::new(),
             waiting_size: 0,
             reservation: Reservation::default(),
@@ -315,9 +315,9 @@ impl Connection {
             (deadline, "client sent nothing")
         });
         let is_idle = !has_output && self.waiting.is_empty() && !self.reader.is_paused();
-        let idle = is_idle.then(|| {
-            (self.active_at + self.rules.idle_timeout, "connection was idle for too long")
-        });
+        // A timeout that is too long to be a time is none.
+        let idle_at = self.active_at.checked_add(self.rules.idle_timeout).filter(|_| is_idle);
+        let idle = idle_at.map(|deadline| (deadline, "connection was idle for too long"));
         [stalled, partial, silent, idle].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 

@@ -30,12 +30,14 @@ pub struct FrameWriter {
     progress_at: Instant,
 }
 
-impl FrameWriter {
-    /// A writer with nothing to send.
-    pub fn new() -> Self {
+/// A writer with nothing to send.
+impl Default for FrameWriter {
+    fn default() -> Self {
         Self { pieces: VecDeque::new(), frames: 0, memory_size: 0, progress_at: Instant::now() }
     }
+}
 
+impl FrameWriter {
     /// Appends a reply.
     pub fn push(&mut self, frame: EncodedFrame) {
         if self.pieces.is_empty() {
