@@ -2,12 +2,17 @@
 
 use ottla_common::config::ConfigError;
 
+use crate::consensus::StartError;
+
 /// The crate's error.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An option cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The member's state cannot be taken up.
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// The system refused something.
     #[error(transparent)]
     Io(#[from] std::io::Error),

@@ -71,3 +71,15 @@ pub const CLOSE_DEADLINE_MS: u64 = 2_000;
 
 /// The length of a session's secret in bytes; ZooKeeper's.
 pub const PASSWORD_SIZE: usize = 16;
+
+/// How much the proposals that wait for their turn or their outcome may hold, in bytes.
+pub const PROPOSAL_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The most commands that one flush of the log makes durable.
+pub const BATCH_COMMANDS_MAX: usize = 4_096;
+
+/// How many bytes of commands one flush makes durable, before it takes no more of them.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The most batches that are durable and wait to be applied.
+pub const BATCHES_TO_APPLY_MAX: usize = 8;

@@ -7,7 +7,7 @@ use ottla_common::net::{self, ConnectionLimits, Listener};
 use ottla_common::shutdown::Shutdown;
 
 pub use crate::config::Config;
-use crate::consensus::Ensemble;
+use crate::consensus::{Ensemble, EnsembleOptions};
 use crate::error::Result;
 use crate::frontends;
 use crate::requests::{Service, ServiceOptions};
@@ -42,8 +42,10 @@ impl Server {
         };
         let listener = Listener::new(listener, limits);
         let client_address = listener.local_addr()?;
-        let live = Arc::new(LiveState::default());
-        let ensemble = Ensemble::in_memory(config.member_id, Arc::clone(&live), &shutdown);
+        let options = EnsembleOptions::new(config.member_id, &config.data_dir);
+        let stop = shutdown.clone();
+        let started = tokio::task::spawn_blocking(move || Ensemble::start(options, &stop)).await;
+        let (ensemble, live) = started.map_err(std::io::Error::from)??;
         let options = ServiceOptions {
             member_id: config.member_id,
             session_timeout_min_ms: config.session_timeout_min_ms,

@@ -1,27 +1,114 @@
-//! Where commands get their order: what is proposed here becomes durable, gets a zxid, and is applied on
-//! every member in the same order.
+//! Where commands get their order: what is proposed here becomes durable, gets a zxid, and is applied
+//! on every member in the same order.
 //!
-//! For now the order is that of one member's memory; the log comes beneath this same face.
+//! A command's way: [`Ensemble::propose`] encodes it and puts it into a bounded queue. The driver
+//! (`driver.rs`, a thread of its own, since it waits for the disk) takes all that waits, gives each its
+//! place in the log and the time, and makes them durable by one flush. The applier (`apply.rs`, another
+//! thread) applies them in that order and answers the proposers, while the driver flushes the next
+//! ones. A command's zxid is its index in the log.
+//!
+//! For now an ensemble has one member: what is durable here is committed. With several, the driver
+//! gives the raft core its clock, disk and network, and hands the applier what the core says is
+//! committed; nothing above this module will notice.
+
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+mod apply;
+mod driver;
+mod load;
+mod snapshotter;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use ottla_common::clock;
+use bytes::Bytes;
+use ottla_common::coordination::codec::encode_message;
 use ottla_common::shutdown::Shutdown;
 use ottla_common::types::{MemberId, Zxid};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use crate::limits::PROPOSALS_MAX;
+use self::apply::Applier;
+use self::driver::Driver;
+use self::load::{Loaded, zxid_of};
+use self::snapshotter::Snapshotter;
+use crate::limits::{PROPOSAL_BYTES_MAX, PROPOSALS_MAX};
+use crate::storage::StorageError;
+use crate::storage::files::Files;
+use crate::storage::wal::{Wal, WalOptions};
+use crate::storage::wal_record::PAYLOAD_SIZE_MAX;
 use crate::tree::{Command, Outcome};
 use crate::watches::LiveState;
+
+/// Memory for proposals is counted in units of so many bytes.
+const PERMIT_SIZE: usize = 1024;
+
+/// How a member keeps its log.
+#[derive(Clone, Debug)]
+pub struct EnsembleOptions {
+    /// This member.
+    pub member_id: MemberId,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// How its log is laid out.
+    pub wal: WalOptions,
+    /// After how many records of the log a snapshot is taken.
+    pub snapshot_after_records: u64,
+    /// After how many bytes of the log a snapshot is taken.
+    pub snapshot_after_bytes: u64,
+    /// The way to the file system.
+    pub files: Files,
+}
+
+impl EnsembleOptions {
+    /// The defaults: snapshots after 100,000 records or 64 MiB.
+    pub fn new(member_id: MemberId, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            member_id,
+            folder: folder.into(),
+            wal: WalOptions::default(),
+            snapshot_after_records: 100_000,
+            snapshot_after_bytes: 64 * 1024 * 1024,
+            files: Files::default(),
+        }
+    }
+}
+
+/// Why a member cannot take up its state.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its files cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A record of the log is whole but not a command that this build knows.
+    #[error(
+        "the record {index} of the log cannot be read by this build: {reason}. Start the build that \
+         wrote it, or a newer one"
+    )]
+    UnknownRecord {
+        /// Its index.
+        index: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The system gives no thread.
+    #[error("start a thread: {0}")]
+    Thread(std::io::Error),
+}
 
 /// The way to the ensemble. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Ensemble {
     member_id: MemberId,
-    proposals: mpsc::Sender<Waiting>,
+    events: mpsc::Sender<Event>,
+    memory: Arc<Semaphore>,
+    progress: Arc<Progress>,
+    live: Arc<LiveState>,
 }
 
 /// What became of a proposal.
@@ -33,73 +120,221 @@ pub struct Applied {
     pub outcome: Outcome,
 }
 
-/// A proposal's outcome is not known: it may have been carried out, may still be, or never.
+/// Why a proposal has no outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
-    /// The member stops.
+    /// The member stops, or its disk has failed. The command may have been carried out, may still be,
+    /// or never.
     #[error("the member stops")]
     Stopped,
-    /// Too much waits already; it was not taken.
+    /// Too much waits already; the command was not taken.
     #[error("too many proposals wait")]
     Busy,
+    /// The command is longer than a record of the log may be; it was not taken.
+    #[error("the command is too long")]
+    TooLong,
 }
 
 /// A proposal on its way.
 #[derive(Debug)]
 pub struct Proposal(Result<oneshot::Receiver<Applied>, ProposeError>);
 
+/// A command that waits for its place in the log.
 #[derive(Debug)]
 struct Waiting {
     command: Command,
+    payload: Bytes,
     done: oneshot::Sender<Applied>,
+    _memory: OwnedSemaphorePermit,
+}
+
+/// What the driver is told.
+#[derive(Debug)]
+enum Event {
+    Propose(Waiting),
+    /// No snapshot that is kept needs the log before this index.
+    Forget(u64),
+    Stop,
+}
+
+/// What the parts tell each other of how far they are.
+#[derive(Debug)]
+struct Progress {
+    /// The newest index that is durable and thus, with one member, committed.
+    committed: AtomicU64,
+    /// Why the log failed, once it has.
+    failure: watch::Sender<Option<Arc<str>>>,
+    term: u64,
+    first_index: AtomicU64,
+    snapshot_index: AtomicU64,
+    flushes: AtomicU64,
+    flush_micros_total: AtomicU64,
+    flush_micros_last: AtomicU64,
+}
+
+/// The figures of a member's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnsembleStatus {
+    /// The member that leads, if one is known.
+    pub leader_id: Option<MemberId>,
+    /// The term.
+    pub term: u64,
+    /// The oldest record that is kept.
+    pub first_index: u64,
+    /// The newest record that is committed.
+    pub committed_index: u64,
+    /// The newest record that is applied.
+    pub applied_index: u64,
+    /// The record that the newest snapshot stands behind; 0 if there is none.
+    pub snapshot_index: u64,
+    /// How often the log was flushed since the start.
+    pub flushes: u64,
+    /// How long that took in all, in microseconds.
+    pub flush_micros_total: u64,
+    /// How long the last time, in microseconds.
+    pub flush_micros_last: u64,
+    /// Why the log takes nothing more, if it has failed.
+    pub failure: Option<Arc<str>>,
 }
 
 impl Ensemble {
-    /// An ensemble of one member that applies to `live`.
-    pub fn in_memory(member_id: MemberId, live: Arc<LiveState>, shutdown: &Shutdown) -> Self {
-        let (proposals, mut arriving) = mpsc::channel::<Waiting>(PROPOSALS_MAX);
-        let stop = shutdown.clone();
-        shutdown.spawn(async move {
-            loop {
-                let next = tokio::select! {
-                    next = arriving.recv() => next,
-                    () = stop.stopped() => None,
-                };
-                let Some(Waiting { command, done }) = next else { break };
-                let zxid = Zxid(live.zxid().0 + 1);
-                let outcome = live.apply(zxid, clock::wall_time_ms(), &command);
-                let _ = done.send(Applied { zxid, outcome });
-            }
+    /// Reads the member's state from its folder and takes commands from then on, until `shutdown` is
+    /// told to stop, which waits until all is on disk. If the disk fails, the member tells `shutdown`
+    /// itself. Blocks while it reads; must be called within a tokio runtime.
+    pub fn start(
+        options: EnsembleOptions,
+        shutdown: &Shutdown,
+    ) -> Result<(Self, Arc<LiveState>), StartError> {
+        let Loaded { live, wal, snapshots, term, snapshot_index, lock } = load::load(&options)?;
+        let live = Arc::new(live);
+        let (events, arriving) = mpsc::channel(PROPOSALS_MAX);
+        let progress = Arc::new(Progress::new(&wal, term, snapshot_index));
+        let ensemble = Self {
+            member_id: options.member_id,
+            events: events.clone(),
+            memory: Arc::new(Semaphore::new(PROPOSAL_BYTES_MAX / PERMIT_SIZE)),
+            progress: Arc::clone(&progress),
+            live: Arc::clone(&live),
+        };
+        let records = wal.last_index() - snapshot_index;
+        let told = (Arc::clone(&progress), events.clone());
+        let snapshotter = Snapshotter::new(&options, snapshots, told, records);
+        let applier = Applier::start(Arc::clone(&live), snapshotter);
+        let applier = applier.map_err(StartError::Thread)?;
+        let (ended, end) = oneshot::channel();
+        let driver = Driver::new((wal, lock), applier, Arc::clone(&progress));
+        let thread = std::thread::Builder::new().name("coordinator-log".to_owned());
+        let running = thread.spawn(move || {
+            driver.run(arriving);
+            let _ = ended.send(());
         });
-        Self { member_id, proposals }
+        running.map_err(StartError::Thread)?;
+        shutdown.spawn(stop_with(shutdown.clone(), events, progress, end));
+        Ok((ensemble, live))
     }
 
     /// Proposes a command. Its place behind all that was proposed before is fixed when this returns,
     /// without waiting; the outcome comes when it has been applied here.
     pub fn propose(&self, command: Command) -> Proposal {
+        Proposal(self.enqueue(command))
+    }
+
+    fn enqueue(&self, command: Command) -> Result<oneshot::Receiver<Applied>, ProposeError> {
+        let payload = encode_message(&command).map(Bytes::from);
+        let payload = payload.unwrap_or_else(|error| unreachable!("encode a command: {error}"));
+        if payload.len() > PAYLOAD_SIZE_MAX {
+            return Err(ProposeError::TooLong);
+        }
+        let permits = u32::try_from(payload.len().div_ceil(PERMIT_SIZE)).unwrap_or(u32::MAX);
+        let memory = Arc::clone(&self.memory).try_acquire_many_owned(permits);
+        let memory = memory.map_err(|_| ProposeError::Busy)?;
         let (done, applied) = oneshot::channel();
-        match self.proposals.try_send(Waiting { command, done }) {
-            Ok(()) => Proposal(Ok(applied)),
-            Err(mpsc::error::TrySendError::Full(_)) => Proposal(Err(ProposeError::Busy)),
-            Err(mpsc::error::TrySendError::Closed(_)) => Proposal(Err(ProposeError::Stopped)),
+        let waiting = Waiting { command, payload, done, _memory: memory };
+        match self.events.try_send(Event::Propose(waiting)) {
+            Ok(()) => Ok(applied),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(ProposeError::Busy),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(ProposeError::Stopped),
         }
     }
 
     /// Completes when this member has applied all that any member had acknowledged when it was asked.
     pub async fn read_barrier(&self) -> Result<(), ProposeError> {
-        let nothing = Command::by_ensemble(crate::tree::Action::Nothing);
-        self.propose(nothing).await.map(|_| ())
+        if !self.is_leader() {
+            return Err(ProposeError::Stopped);
+        }
+        let committed = self.progress.committed.load(Ordering::Acquire);
+        let mut applied = self.live.progress();
+        let reached = applied.wait_for(|zxid| *zxid >= zxid_of(committed)).await;
+        reached.map(|_| ()).map_err(|_| ProposeError::Stopped)
     }
 
     /// The member that leads, if one is known.
     pub fn leader_id(&self) -> Option<MemberId> {
-        Some(self.member_id)
+        let serves = !self.events.is_closed() && self.progress.failure.borrow().is_none();
+        serves.then_some(self.member_id)
     }
 
     /// Whether this member leads: then it keeps the sessions' deadlines.
     pub fn is_leader(&self) -> bool {
         self.leader_id() == Some(self.member_id)
     }
+
+    /// Why the member's log failed, once it has: to be watched.
+    pub fn failure(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.progress.failure.subscribe()
+    }
+
+    /// The figures of the log.
+    pub fn status(&self) -> EnsembleStatus {
+        let progress = &self.progress;
+        EnsembleStatus {
+            leader_id: self.leader_id(),
+            term: progress.term,
+            first_index: progress.first_index.load(Ordering::Relaxed),
+            committed_index: progress.committed.load(Ordering::Acquire),
+            applied_index: self.live.zxid().0.unsigned_abs(),
+            snapshot_index: progress.snapshot_index.load(Ordering::Relaxed),
+            flushes: progress.flushes.load(Ordering::Relaxed),
+            flush_micros_total: progress.flush_micros_total.load(Ordering::Relaxed),
+            flush_micros_last: progress.flush_micros_last.load(Ordering::Relaxed),
+            failure: progress.failure.borrow().clone(),
+        }
+    }
+}
+
+impl Progress {
+    fn new(wal: &Wal, term: u64, snapshot_index: u64) -> Self {
+        Self {
+            committed: AtomicU64::new(wal.last_index()),
+            failure: watch::Sender::new(None),
+            term,
+            first_index: AtomicU64::new(wal.first_index()),
+            snapshot_index: AtomicU64::new(snapshot_index),
+            flushes: AtomicU64::new(0),
+            flush_micros_total: AtomicU64::new(0),
+            flush_micros_last: AtomicU64::new(0),
+        }
+    }
+}
+
+/// Stops the driver with the member, and the member with its disk. Ends when all is on disk.
+async fn stop_with(
+    shutdown: Shutdown,
+    events: mpsc::Sender<Event>,
+    progress: Arc<Progress>,
+    mut end: oneshot::Receiver<()>,
+) {
+    let mut failure = progress.failure.subscribe();
+    tokio::select! {
+        () = shutdown.stopped() => {}
+        _ = failure.wait_for(Option::is_some) => shutdown.stop(),
+    }
+    // The driver is gone already if the disk has failed.
+    tokio::select! {
+        _ = events.send(Event::Stop) => {}
+        _ = &mut end => return,
+    }
+    let _ = end.await;
 }
 
 impl Future for Proposal {

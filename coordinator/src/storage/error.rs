@@ -60,7 +60,7 @@ impl StorageError {
         Self::Corrupt { path: path.to_owned(), position, reason: reason.into() }
     }
 
-    pub(super) fn inconsistent(folder: &Path, reason: impl Into<String>) -> Self {
+    pub(crate) fn inconsistent(folder: &Path, reason: impl Into<String>) -> Self {
         Self::Inconsistent { folder: folder.to_owned(), reason: reason.into() }
     }
 }

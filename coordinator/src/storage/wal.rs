@@ -58,6 +58,15 @@ struct Active {
 }
 
 impl Wal {
+    /// Whether there is a log in `folder`, or what is left of one.
+    pub fn exists(folder: &Path, files: &Files) -> Result<bool, StorageError> {
+        if !folder.is_dir() {
+            return Ok(false);
+        }
+        let has_segments = !files.numbered(folder, SEGMENT_EXTENSION)?.is_empty();
+        Ok(has_segments || Extent::path(folder).exists())
+    }
+
     /// Opens the log in `folder`, or begins one there at index 1. A tail that was never flushed is
     /// cut; anything else that is not as it was written is an error.
     pub fn open(folder: &Path, files: &Files, options: WalOptions) -> Result<Self, StorageError> {
@@ -95,6 +104,11 @@ impl Wal {
     /// The index of the newest record; one below [`Wal::first_index`] if there is none.
     pub fn last_index(&self) -> u64 {
         self.next_index - 1
+    }
+
+    /// The log's way to the file system.
+    pub fn files(&self) -> &Files {
+        &self.files
     }
 
     /// How many segments there are.
@@ -160,16 +174,13 @@ impl Wal {
         LogReader::new(&self.folder, &self.segments, from, self.last_index())
     }
 
-    /// Removes the segments that hold only records below `index`.
-    pub fn remove_before(&mut self, index: u64) -> Result<(), StorageError> {
-        while let [first, second, ..] = self.segments[..] {
-            if second > index {
-                break;
-            }
-            self.files.remove(&numbered_path(&self.folder, first, SEGMENT_EXTENSION))?;
-            self.segments.remove(0);
-        }
-        self.files.sync_folder(&self.folder)
+    /// Forgets the segments that hold only records below `index`. Returns their files, oldest first,
+    /// which the caller removes in this order, on whatever thread.
+    pub fn forget_before(&mut self, index: u64) -> Vec<PathBuf> {
+        // A segment is needed unless the next one begins at or below the index.
+        let kept = self.segments.partition_point(|first| *first <= index).saturating_sub(1);
+        let forgotten = self.segments.drain(..kept);
+        forgotten.map(|first| numbered_path(&self.folder, first, SEGMENT_EXTENSION)).collect()
     }
 
     /// Notes that all is flushed, so that the next start knows how far the log must reach.

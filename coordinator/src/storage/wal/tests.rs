@@ -111,9 +111,12 @@ fn a_record_longer_than_a_segment_has_one_of_its_own() {
 fn old_segments_go_and_the_rest_stays() {
     let folder = written(100, 1);
     let mut wal = open(&folder).unwrap();
-    wal.remove_before(50).unwrap();
+    assert!(wal.forget_before(1).is_empty());
+    let forgotten = wal.forget_before(50);
     assert!(wal.first_index() <= 50 && wal.first_index() > 30, "{}", wal.first_index());
-    wal.remove_before(1000).unwrap();
+    assert_eq!(forgotten[0], numbered_path(folder.path(), 1, SEGMENT_EXTENSION));
+    let forgotten = [forgotten, wal.forget_before(1000)].concat();
+    forgotten.iter().for_each(|path| fs::remove_file(path).unwrap());
     assert_eq!(wal.segment_count(), 1);
     drop(wal);
     let wal = open(&folder).unwrap();
@@ -301,8 +304,10 @@ fn run_until_death(folder: &Path, fatal: usize) -> (u64, bool) {
             return (acknowledged, true);
         }
         acknowledged += batch.len() as u64;
-        if wal.remove_before(acknowledged / 2).is_err() {
-            return (acknowledged, true);
+        for path in wal.forget_before(acknowledged / 2) {
+            if files.remove(&path).is_err() {
+                return (acknowledged, true);
+            }
         }
     }
     (acknowledged, wal.close().is_err())

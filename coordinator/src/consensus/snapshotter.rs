@@ -1,0 +1,134 @@
+//! Takes snapshots while commands go on being applied: the state is cloned between two commands, which
+//! costs next to nothing, and a thread of its own writes the clone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use ottla_common::clock;
+use ottla_common::coordination::codec::encode_message;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::load::index_of;
+use super::{EnsembleOptions, Event, Progress};
+use crate::storage::StorageError;
+use crate::storage::snapshot::{SnapshotId, Snapshots};
+use crate::tree::StateMachine;
+
+/// Decides when a snapshot is due.
+#[derive(Debug)]
+pub struct Snapshotter {
+    shared: Arc<Shared>,
+    after_records: u64,
+    after_bytes: u64,
+    /// What came into the log since the last snapshot was begun.
+    records: u64,
+    bytes: u64,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the writing thread needs.
+#[derive(Debug)]
+struct Shared {
+    snapshots: Mutex<Snapshots>,
+    progress: Arc<Progress>,
+    events: mpsc::Sender<Event>,
+    cancelled: AtomicBool,
+}
+
+impl Snapshotter {
+    /// `records` came into the log since the newest snapshot.
+    pub fn new(
+        options: &EnsembleOptions,
+        snapshots: Snapshots,
+        (progress, events): (Arc<Progress>, mpsc::Sender<Event>),
+        records: u64,
+    ) -> Self {
+        let (snapshots, cancelled) = (Mutex::new(snapshots), AtomicBool::new(false));
+        Self {
+            shared: Arc::new(Shared { snapshots, progress, events, cancelled }),
+            after_records: options.snapshot_after_records,
+            after_bytes: options.snapshot_after_bytes,
+            records,
+            bytes: 0,
+            thread: None,
+        }
+    }
+
+    /// Counts what was applied, and begins a snapshot of `state` (with the term of its last record)
+    /// if one is due and none is being written.
+    pub fn applied(
+        &mut self,
+        records: usize,
+        bytes: usize,
+        state: impl FnOnce() -> (StateMachine, u64),
+    ) {
+        self.records += records as u64;
+        self.bytes += bytes as u64;
+        if self.records < self.after_records && self.bytes < self.after_bytes {
+            return;
+        }
+        if self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return;
+        }
+        self.join();
+        (self.records, self.bytes) = (0, 0);
+        let (machine, term) = state();
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new().name("coordinator-snapshot".to_owned());
+        match thread.spawn(move || shared.take(&machine, term)) {
+            Ok(thread) => self.thread = Some(thread),
+            Err(error) => tracing::error!(%error, "no thread to write a snapshot"),
+        }
+    }
+
+    /// Gives up a snapshot that is being written, and waits for its thread.
+    pub fn finish(&mut self) {
+        self.shared.cancelled.store(true, Ordering::Relaxed);
+        self.join();
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that writes snapshots has panicked");
+        }
+    }
+}
+
+impl Shared {
+    /// A snapshot that fails harms nothing but the length of the log: the next one is tried later.
+    fn take(&self, machine: &StateMachine, term: u64) {
+        let index = index_of(machine);
+        let started_ms = clock::monotonic_ms();
+        match self.write(machine, SnapshotId { index, term }) {
+            Ok(Some(size)) => {
+                let took_ms = clock::monotonic_ms() - started_ms;
+                tracing::info!(index, size, took_ms, "snapshot taken");
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(index, %error, "cannot take a snapshot, will try again"),
+        }
+    }
+
+    fn write(&self, machine: &StateMachine, id: SnapshotId) -> Result<Option<u64>, StorageError> {
+        let records = machine.snapshot_records().map(|record| {
+            let encoded = encode_message(&record);
+            encoded.unwrap_or_else(|error| unreachable!("encode a snapshot: {error}"))
+        });
+        let writer = self.snapshots.lock().writer();
+        let Some(size) = writer.write(id, records, &self.cancelled)? else { return Ok(None) };
+        self.progress.snapshot_index.store(id.index, Ordering::Relaxed);
+        let mut snapshots = self.snapshots.lock();
+        snapshots.mark_whole(id.index);
+        let needed_from = snapshots.remove_old()?;
+        drop(snapshots);
+        if let Some(index) = needed_from {
+            // Fails only if the driver has ended.
+            let _ = self.events.blocking_send(Event::Forget(index));
+        }
+        Ok(Some(size))
+    }
+}
