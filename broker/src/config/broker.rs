@@ -267,11 +267,7 @@ impl BrokerConfig {
             advertised_listeners,
             inter_broker_listener,
             log_dirs: check::log_dirs(&read)?,
-            coordinator: CoordinatorConfig {
-                addresses: read.list("coordinator.connect"),
-                session_timeout_ms: read.u32("coordinator.session.timeout.ms"),
-                connection_timeout_ms: read.u32("coordinator.connection.timeout.ms"),
-            },
+            coordinator: read.coordinator(),
             network: read.network()?,
             replication: read.replication(),
             logs: read.logs(),
@@ -365,6 +361,18 @@ impl Read<'_> {
             Some(Value::List(list)) => list.into_iter().filter(|item| !item.is_empty()).collect(),
             None => Vec::new(),
             other => unreachable!("{name} is {other:?}"),
+        }
+    }
+
+    fn coordinator(&self) -> CoordinatorConfig {
+        let session_timeout_ms = self.u32("coordinator.session.timeout.ms");
+        CoordinatorConfig {
+            addresses: self.list("coordinator.connect"),
+            session_timeout_ms,
+            // A try that outlasts the session would leave no time for another coordinator.
+            connection_timeout_ms: self
+                .u32("coordinator.connection.timeout.ms")
+                .min(session_timeout_ms),
         }
     }
 

@@ -8,7 +8,6 @@
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Collection;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -144,7 +143,8 @@ public class DescribeConfigs {
                 .collect(Collectors.joining(" ; ")))).orElse("");
     }
 
-    // ALLOWED holds lines: key or *, field or "missing" or "added", reason; separated by tabs.
+    // ALLOWED holds lines: key, fields or "missing" or "added", reason; separated by tabs. A rule must
+    // apply to some difference, unless its key ends with a question mark.
     static boolean compare(Path kafka, Path ottla, Path allowed) throws Exception {
         Map<String, String[]> theirs = read(kafka);
         Map<String, String[]> ours = read(ottla);
@@ -152,6 +152,9 @@ public class DescribeConfigs {
         for (String line : Files.readAllLines(allowed)) {
             if (!line.isBlank() && !line.startsWith("#")) {
                 rules.add(line.split("\t+", 3));
+                if (rules.get(rules.size() - 1).length < 3) {
+                    throw new IllegalStateException(allowed + ": without a reason: " + line);
+                }
             }
         }
         Set<String[]> used = new LinkedHashSet<>();
@@ -165,14 +168,15 @@ public class DescribeConfigs {
             String key = name.split("\t")[1];
             differences.forEach((field, text) -> {
                 Optional<String[]> rule = rules.stream()
-                    .filter(each -> each[0].equals(key) && List.of(each[1].split(",")).contains(field))
+                    .filter(each -> each[0].replace("?", "").equals(key))
+                    .filter(each -> List.of(each[1].split(",")).contains(field))
                     .findFirst();
                 rule.ifPresentOrElse(used::add,
                     () -> refused.add(name.replace("\t", ": ") + ": " + field + ": " + text));
             });
         }
         refused.forEach(System.out::println);
-        rules.stream().filter(rule -> !used.contains(rule))
+        rules.stream().filter(rule -> !rule[0].endsWith("?") && !used.contains(rule))
             .forEach(rule -> refused.add("allowed but not seen: " + rule[0] + " " + rule[1]));
         refused.stream().filter(text -> text.startsWith("allowed")).forEach(System.out::println);
         System.out.printf("%d lines equal, %d allowed differences, %d not allowed%n",

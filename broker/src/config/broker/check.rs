@@ -199,11 +199,6 @@ pub(super) fn check_relations(config: &BrokerConfig) -> Result<(), Problem> {
                       replicas again and again";
         return Err(Problem::new("replica.fetch.wait.max.ms", reason));
     }
-    if coordinator.connection_timeout_ms > coordinator.session_timeout_ms {
-        let reason = "must be at most coordinator.session.timeout.ms, or a session ends while \
-                      another coordinator is tried";
-        return Err(Problem::new("coordinator.connection.timeout.ms", reason));
-    }
     for address in &coordinator.addresses {
         let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
         if !matches!(port, Some(Ok(1..))) {

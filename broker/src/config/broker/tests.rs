@@ -99,3 +99,22 @@ fn settings_at_run_time_count_where_they_may() {
     let with = config.with_overrides(&set("num.partitions", "9"), &none);
     assert_eq!(with.topics.num_partitions, 2);
 }
+
+/// Lines of the kind `#key=value` show the default, but for keys that have none.
+#[test]
+fn the_file_that_we_ship_starts_and_shows_the_defaults() {
+    let text = include_str!("../../../../deploy/config/broker.properties");
+    assert!(start(text).unwrap().warnings.is_empty());
+    let mut shown = 0;
+    for (key, value) in text.lines().filter_map(|line| line.strip_prefix('#')?.split_once('=')) {
+        let Some(key) = keys::broker_key(key) else {
+            assert!(key.contains(' '), "{key}");
+            continue;
+        };
+        shown += 1;
+        if let Some(default) = key.default {
+            assert_eq!(value, default, "{}", key.name);
+        }
+    }
+    assert!(shown > 25);
+}
