@@ -8,9 +8,9 @@
 //! | `listen` | `127.0.0.1:2181` | where clients connect; port 0 takes a free one |
 //! | `session.timeout.min.ms` | 1000 | the shortest session timeout that is granted |
 //! | `session.timeout.max.ms` | 120000 | the longest |
-//! | `disconnect.grace.ms` | 500 | how long a native session has to come back when its connection broke |
+//! | `disconnect.grace.ms` | 500 | how long a session whose client left may come back |
 //! | `expiry.tick.ms` | 50 | how exactly sessions' deadlines are kept |
-//! | `idle.check.interval.ms` | 10000 | how often idle containers and expired TTL nodes are removed |
+//! | `idle.check.interval.ms` | 10000 | how often idle nodes are looked for |
 //! | `connections.max` | 10000 | connections in all |
 //! | `connections.per.ip.max` | 5000 | connections from one address |
 //! | `log.format`, `log.filter` | `text`, `info` | how and what the process logs |

@@ -3,8 +3,8 @@
 /// The longest path of a node, in bytes.
 pub const PATH_LENGTH_MAX: usize = 8 * 1024;
 
-/// The deepest that a node may lie below the root. Nodes are dropped recursively, so that this bounds
-/// the stack.
+/// The deepest that a node may lie below the root. Nodes are dropped recursively, so that this
+/// bounds the stack.
 pub const PATH_DEPTH_MAX: usize = 128;
 
 /// The most operations of one multi.
@@ -19,7 +19,8 @@ pub const ACL_ENTRIES_MAX: usize = 256;
 /// The most idle nodes that one command removes.
 pub const IDLE_REMOVALS_MAX: usize = 1_000;
 
-/// The longest time to live of a node in milliseconds: what fits beside ZooKeeper's mark of such nodes.
+/// The longest time to live of a node in milliseconds: what fits beside ZooKeeper's mark of such
+/// nodes.
 pub const TTL_MAX_MS: u64 = 0x00ff_ffff_ffff;
 
 /// The most proposals that wait for their turn on a member.
@@ -41,8 +42,8 @@ pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 64;
 /// The most that one frame of a subscription holds, in bytes (unless a single node is longer).
 pub const SUBSCRIPTION_PAGE_SIZE: usize = 1024 * 1024;
 
-/// How many commands' changes are kept for subscriptions to go on from. A subscriber that falls behind
-/// further is disconnected and begins with a snapshot.
+/// How many commands' changes are kept for subscriptions to go on from. A subscriber that falls
+/// behind further is disconnected and begins with a snapshot.
 pub const HISTORY_COMMANDS_MAX: usize = 100_000;
 
 /// How much the kept changes may hold, in bytes (the newest command's are always kept).

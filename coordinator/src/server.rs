@@ -29,9 +29,9 @@ pub struct RunningServer {
 }
 
 impl Server {
-    /// Loads the state and begins to serve. The member runs until `shutdown` is told to stop; its tasks
-    /// are `shutdown`'s, so that who waits for them waits for the member. Several members may run in
-    /// one process, each with a data folder of its own.
+    /// Loads the state and begins to serve. The member runs until `shutdown` is told to stop; its
+    /// tasks are `shutdown`'s, so that who waits for them waits for the member. Several members may
+    /// run in one process, each with a data folder of its own.
     pub async fn start(config: Config, shutdown: Shutdown) -> Result<RunningServer> {
         // Bound before the state is loaded: a port that is taken is told at once.
         let listener = net::bind(&config.listen).await?;

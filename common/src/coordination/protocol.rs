@@ -4,18 +4,20 @@
 //! protocol from the others on the same port. Then both sides send frames: a 4-byte big-endian
 //! length and that many bytes of MessagePack (named fields, so that a side may know fields that the
 //! other does not). The first frame of the client is a [`ClientHello`], the member answers with a
-//! [`ServerHello`]; then come [`RequestFrame`]s from the client and [`ServerFrame`]s from the member.
+//! [`ServerHello`]; then come [`RequestFrame`]s from the client and [`ServerFrame`]s from the
+//! member.
 //!
 //! Promises of a member to one session (ZooKeeper's):
-//! - replies come in the order of the requests, and a read sees all of the session's earlier writes;
+//! - replies come in the order of the requests, and a read sees all of the session's earlier
+//!   writes;
 //! - no zxid that a session sees is ever lower than one it saw before, on any member;
 //! - a watch event comes before any reply that shows what it tells of;
-//! - all changes of one zxid come together: in one [`ServerFrame::Changes`], or if they are too many for
-//!   a frame, in several that follow each other, of which only the last says so.
+//! - all changes of one zxid come together: in one [`ServerFrame::Changes`], or if they are too
+//!   many for a frame, in several that follow each other, of which only the last says so.
 //!
-//! Watches and subscriptions belong to the connection: after a reconnect the client sets them again (a
-//! subscription from the last zxid that it has). A resumed session's earlier writes are decided when
-//! the hello is answered: those that were not done by then never will be.
+//! Watches and subscriptions belong to the connection: after a reconnect the client sets them again
+//! (a subscription from the last zxid that it has). A resumed session's earlier writes are decided
+//! when the hello is answered: those that were not done by then never will be.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +32,8 @@ pub const PROTOCOL_VERSION: u16 = 1;
 /// The longest frame that either side accepts, in bytes.
 pub const FRAME_SIZE_MAX: usize = 16 * 1024 * 1024;
 
-/// The longest frame that a member accepts from a client, in bytes. Smaller than a frame may be, since
-/// the reply to a multi may be longer than its request.
+/// The longest frame that a member accepts from a client, in bytes. Smaller than a frame may be,
+/// since the reply to a multi may be longer than its request.
 pub const REQUEST_SIZE_MAX: usize = 8 * 1024 * 1024;
 
 /// The most data that one node may hold, in bytes (ZooKeeper's `jute.maxbuffer`).
@@ -143,8 +145,9 @@ pub enum ServerFrame {
         /// Whether these are the zxid's last. If not, the next frame of this subscription goes on.
         last: bool,
     },
-    /// The member's last frame: it closes the connection. After [`CoordinationError::SessionExpired`]
-    /// the session is gone; after any other error it may be resumed.
+    /// The member's last frame: it closes the connection. After
+    /// [`CoordinationError::SessionExpired`] the session is gone; after any other error it may be
+    /// resumed.
     Closed {
         /// Why.
         error: CoordinationError,
@@ -212,8 +215,8 @@ pub enum Request {
         path: String,
     },
     /// Sends the nodes below a prefix (and the prefix itself), then every change of them with its
-    /// data, until the connection ends. Answered by [`Response::Subscribed`], which comes before the
-    /// first frame of the subscription. Nodes that the session may not read are left out.
+    /// data, until the connection ends. Answered by [`Response::Subscribed`], which comes before
+    /// the first frame of the subscription. Nodes that the session may not read are left out.
     Subscribe {
         /// A path; `/` for the whole tree.
         prefix: String,
@@ -369,8 +372,8 @@ impl Acl {
     }
 }
 
-/// What is known of a node beside its data; ZooKeeper's `Stat`. Goes over the wire as a list without
-/// names, since there are so many of them.
+/// What is known of a node beside its data; ZooKeeper's `Stat`. Goes over the wire as a list
+/// without names, since there are so many of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "StatFields", into = "StatFields")]
 pub struct Stat {
@@ -390,8 +393,8 @@ pub struct Stat {
     pub cversion: i32,
     /// How often its access list was changed.
     pub aversion: i32,
-    /// The session that it goes with; 0 if it stays. As in ZooKeeper a container has `i64::MIN`, and
-    /// a node with a time to live `0xff` in the highest byte and the time in the lowest five.
+    /// The session that it goes with; 0 if it stays. As in ZooKeeper a container has `i64::MIN`,
+    /// and a node with a time to live `0xff` in the highest byte and the time in the lowest five.
     pub ephemeral_owner: SessionId,
     /// The length of its data in bytes.
     pub data_length: i32,

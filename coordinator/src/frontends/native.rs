@@ -1,8 +1,8 @@
-//! Connections of the native protocol: MessagePack frames, as `ottla_common::coordination::protocol`
-//! describes them.
+//! Connections of the native protocol: MessagePack frames, as
+//! `ottla_common::coordination::protocol` describes them.
 //!
-//! Three things run at once in a connection's task: one reads requests, as many as may be in flight;
-//! one answers them (the [`Conversation`]); one sends what is in the outbox.
+//! Three things run at once in a connection's task: one reads requests, as many as may be in
+//! flight; one answers them (the [`Conversation`]); one sends what is in the outbox.
 
 use std::sync::Arc;
 use std::time::Duration;

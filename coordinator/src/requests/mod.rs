@@ -1,10 +1,10 @@
-//! The one brain behind all front ends: sessions are opened, and requests answered, here and nowhere
-//! else.
+//! The one brain behind all front ends: sessions are opened, and requests answered, here and
+//! nowhere else.
 //!
 //! [`Service`] is what all connections share. A connection opens or resumes its session
-//! ([`Service::open_session`]) and gets a [`Conversation`], which answers its requests in their order
-//! (`session_queue`): writes go to the ensemble, reads are answered from this member's state (`reads`).
-//! `upkeep` is what the leader does unasked: it ends sessions and removes idle nodes.
+//! ([`Service::open_session`]) and gets a [`Conversation`], which answers its requests in their
+//! order (`session_queue`): writes go to the ensemble, reads are answered from this member's state
+//! (`reads`). `upkeep` is what the leader does unasked: it ends sessions and removes idle nodes.
 
 mod opening;
 mod reads;

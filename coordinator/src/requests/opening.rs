@@ -34,8 +34,8 @@ pub struct Granted {
 }
 
 impl Service {
-    /// Opens or resumes a session for a connection. What is to be sent goes into `outbox`, which ends
-    /// when the session ends or moves.
+    /// Opens or resumes a session for a connection. What is to be sent goes into `outbox`, which
+    /// ends when the session ends or moves.
     pub async fn open_session(
         self: &Arc<Self>,
         opening: Opening,
@@ -110,8 +110,8 @@ impl Service {
     }
 
     /// A connection ended. If the client closed it or died, its session has only the grace to come
-    /// back. If this member ended it, the client may know nothing of that yet and rely on its session:
-    /// then the timeout stands.
+    /// back. If this member ended it, the client may know nothing of that yet and rely on its
+    /// session: then the timeout stands.
     pub fn connection_ended(&self, session_id: SessionId, id: ConnectionId, client_left: bool) {
         let was_newest = self.live.disconnect(id);
         if was_newest && client_left {

@@ -1,7 +1,8 @@
 //! Requests that are answered from this member's state.
 //!
-//! A read puts its reply into the outbox while it holds the view that it read from, so that events of
-//! later changes come after it: a client never hears of a watch before the reply that it belongs to.
+//! A read puts its reply into the outbox while it holds the view that it read from, so that events
+//! of later changes come after it: a client never hears of a watch before the reply that it belongs
+//! to.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! The requests of one connection, in their order: writes may be on their way together, a read waits
-//! for all writes before it, and a write for all reads before it; replies leave in the order of the
-//! requests.
+//! The requests of one connection, in their order: writes may be on their way together, a read
+//! waits for all writes before it, and a write for all reads before it; replies leave in the order
+//! of the requests.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -64,8 +64,8 @@ impl Conversation {
         self.connection_id
     }
 
-    /// Answers requests until no more come, the session ends, or the outbox is closed. Returns whether
-    /// the client closed its session.
+    /// Answers requests until no more come, the session ends, or the outbox is closed. Returns
+    /// whether the client closed its session.
     pub async fn run(mut self, mut requests: mpsc::Receiver<Submission>) -> bool {
         let mut running = Running::default();
         loop {
@@ -101,8 +101,8 @@ impl Conversation {
         self.finish_writes(&mut running).await.unwrap_or(false)
     }
 
-    /// Waits for all writes and answers them. Some if the connection ends; whether because the client
-    /// closed its session.
+    /// Waits for all writes and answers them. Some if the connection ends; whether because the
+    /// client closed its session.
     async fn finish_writes(&self, running: &mut Running) -> Option<bool> {
         while let Some(write) = running.writes.front_mut() {
             let applied = (&mut write.proposal).await;

@@ -1,5 +1,5 @@
-//! What the leader does unasked: it ends the sessions that were not heard from and removes idle nodes.
-//! Both are commands like any other.
+//! What the leader does unasked: it ends the sessions that were not heard from and removes idle
+//! nodes. Both are commands like any other.
 
 use std::time::Duration;
 
@@ -42,8 +42,8 @@ impl Service {
         }
     }
 
-    /// After this member itself stood still (a suspended machine), sessions could not be heard from:
-    /// all of them begin again.
+    /// After this member itself stood still (a suspended machine), sessions could not be heard
+    /// from: all of them begin again.
     fn forgive_a_pause(&self, paused_ms: u64, now_ms: u64) {
         const PAUSE_TICKS: u64 = 20;
         if paused_ms < self.options.expiry_tick_ms * PAUSE_TICKS {

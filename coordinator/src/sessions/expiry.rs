@@ -1,5 +1,5 @@
-//! When sessions end for want of a word: the leader's deadlines, by a monotonic clock that who calls
-//! reads.
+//! When sessions end for want of a word: the leader's deadlines, by a monotonic clock that who
+//! calls reads.
 //!
 //! Deadlines are rounded up to the next multiple of a tick, so that thousands of sessions that are
 //! heard from all the time move between few buckets, as in ZooKeeper's `ExpiryQueue`.
@@ -29,7 +29,8 @@ impl Deadlines {
         Self { tick_ms, by_session: HashMap::new(), buckets: BTreeMap::new() }
     }
 
-    /// A session was opened or resumed, or this member became the leader and knows it from the tree.
+    /// A session was opened or resumed, or this member became the leader and knows it from the
+    /// tree.
     pub fn begin(&mut self, session_id: SessionId, session_timeout_ms: u32, now_ms: u64) {
         let session_timeout_ms = u64::from(session_timeout_ms);
         self.set(session_id, Deadline { at_ms: now_ms + session_timeout_ms, session_timeout_ms });
@@ -58,9 +59,9 @@ impl Deadlines {
         }
     }
 
-    /// Takes out at most `most` sessions whose time is over, the longest waited for first. They are not
-    /// waited for any more: what was decided about them must be carried out, or they must be begun
-    /// again.
+    /// Takes out at most `most` sessions whose time is over, the longest waited for first. They are
+    /// not waited for any more: what was decided about them must be carried out, or they must be
+    /// begun again.
     pub fn take_due(&mut self, now_ms: u64, most: usize) -> Vec<SessionId> {
         let mut due = Vec::new();
         while due.len() < most {

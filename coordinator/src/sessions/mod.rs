@@ -1,4 +1,5 @@
-//! The replicated table of sessions. Deadlines are not in it: they are the leader's alone (`expiry`).
+//! The replicated table of sessions. Deadlines are not in it: they are the leader's alone
+//! (`expiry`).
 
 pub mod expiry;
 
@@ -63,8 +64,8 @@ impl SessionTable {
         }
     }
 
-    /// Goes on with a session on a new connection. Whoever does not know the secret learns no more than
-    /// that there is no such session for him.
+    /// Goes on with a session on a new connection. Whoever does not know the secret learns no more
+    /// than that there is no such session for him.
     pub(crate) fn resume(
         &mut self,
         session_id: SessionId,

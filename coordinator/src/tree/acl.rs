@@ -42,8 +42,8 @@ pub fn check(
     }
 }
 
-/// The list that a node gets when a client asks for `asked`: checked, without duplicates, and `auth`
-/// replaced by the identities that the client has proved.
+/// The list that a node gets when a client asks for `asked`: checked, without duplicates, and
+/// `auth` replaced by the identities that the client has proved.
 pub fn resolve(asked: &[Acl], identities: &[Identity]) -> Result<Vec<Acl>, CoordinationError> {
     if asked.is_empty() {
         return Err(CoordinationError::InvalidAcl);

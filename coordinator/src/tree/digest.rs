@@ -1,6 +1,6 @@
-//! The digest of a state: the sum of a hash of each node and each session, so that it does not depend
-//! on an order, and a change subtracts what was and adds what is. Members compare it to see that they
-//! hold the same state. It tells mistakes, not attacks.
+//! The digest of a state: the sum of a hash of each node and each session, so that it does not
+//! depend on an order, and a change subtracts what was and adds what is. Members compare it to see
+//! that they hold the same state. It tells mistakes, not attacks.
 
 /// Hashes one node or session.
 #[derive(Debug)]
@@ -31,8 +31,8 @@ impl Hasher {
     }
 }
 
-/// The last steps of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input moves every bit of
-/// the result.
+/// The last steps of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input moves every bit
+/// of the result.
 fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

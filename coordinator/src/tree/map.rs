@@ -1,9 +1,9 @@
-//! An ordered map whose clones share all that has not changed since: a balanced binary tree (AVL) with
-//! reference-counted entries.
+//! An ordered map whose clones share all that has not changed since: a balanced binary tree (AVL)
+//! with reference-counted entries.
 //!
-//! A clone costs one reference count. A change copies the entries on its way down that a clone still
-//! shares, so at most `log n` of them, and changes the others in place. That is what lets a snapshot of
-//! the whole state, or a multi that may fail half way, cost nothing to begin.
+//! A clone costs one reference count. A change copies the entries on its way down that a clone
+//! still shares, so at most `log n` of them, and changes the others in place. That is what lets a
+//! snapshot of the whole state, or a multi that may fail half way, cost nothing to begin.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;

@@ -1,12 +1,12 @@
 //! The state machine: a tree of nodes and a table of sessions, changed only by applying commands.
 //!
-//! Everything here is pure: no clock, no I/O, no randomness; the same commands give the same state, the
-//! same outcomes and the same changes on every member. Whether a command is allowed is decided when it
-//! is applied, and nowhere else; a refusal is an ordinary outcome.
+//! Everything here is pure: no clock, no I/O, no randomness; the same commands give the same state,
+//! the same outcomes and the same changes on every member. Whether a command is allowed is decided
+//! when it is applied, and nowhere else; a refusal is an ordinary outcome.
 //!
-//! `state_machine` is the whole, `command` its input and output; `ops` and `multi` change the [`Tree`],
-//! which is made of `node`s in persistent `map`s; `acl`, `path` and `digest` are what their names say;
-//! `snapshot` takes a state apart and puts it together again.
+//! `state_machine` is the whole, `command` its input and output; `ops` and `multi` change the
+//! [`Tree`], which is made of `node`s in persistent `map`s; `acl`, `path` and `digest` are what
+//! their names say; `snapshot` takes a state apart and puts it together again.
 
 pub mod acl;
 mod command;
@@ -102,8 +102,8 @@ impl Tree {
         Some(node)
     }
 
-    /// The nodes at and below a path, parents before children, siblings by name. Shows the tree as it
-    /// is now, however long it is kept.
+    /// The nodes at and below a path, parents before children, siblings by name. Shows the tree as
+    /// it is now, however long it is kept.
     pub fn walk(&self, path: &str) -> Walk {
         Walk::new(path, self.node(path).cloned())
     }
@@ -175,8 +175,8 @@ impl Tree {
         });
     }
 
-    /// Takes a node out of its parent's children. What hung below it stays with it; who calls forgets
-    /// each of those nodes with [`Tree::forget`].
+    /// Takes a node out of its parent's children. What hung below it stays with it; who calls
+    /// forgets each of those nodes with [`Tree::forget`].
     fn detach(&mut self, path: &str, zxid: Zxid) -> Arc<Node> {
         let mut detached = None;
         if let Some((parent, name)) = path::split(path) {

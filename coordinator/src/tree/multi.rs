@@ -6,9 +6,9 @@ use super::{Tree, Turn};
 use crate::limits::MULTI_OPS_MAX;
 
 impl Tree {
-    /// Does all operations in their order, each seeing what those before it did; or fails at the first
-    /// that cannot be done, and then nothing has changed. All work is done on a copy, which costs
-    /// nothing to make and replaces the tree at the end.
+    /// Does all operations in their order, each seeing what those before it did; or fails at the
+    /// first that cannot be done, and then nothing has changed. All work is done on a copy, which
+    /// costs nothing to make and replaces the tree at the end.
     pub(super) fn apply_multi(
         &mut self,
         turn: &mut Turn<'_>,

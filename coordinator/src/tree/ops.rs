@@ -1,5 +1,5 @@
-//! The operations on the tree. Each checks everything before it changes anything, in ZooKeeper's order,
-//! so that the same request fails with the same error.
+//! The operations on the tree. Each checks everything before it changes anything, in ZooKeeper's
+//! order, so that the same request fails with the same error.
 
 use std::sync::Arc;
 

@@ -44,8 +44,9 @@ fn fault(path: &str) -> Option<&'static str> {
     None
 }
 
-/// Whether a name may have this character. ZooKeeper forbids control characters, the private use area,
-/// the last sixteen of the basic plane, and (by way of UTF-16's surrogates) all beyond that plane.
+/// Whether a name may have this character. ZooKeeper forbids control characters, the private use
+/// area, the last sixteen of the basic plane, and (by way of UTF-16's surrogates) all beyond that
+/// plane.
 fn is_allowed(character: char) -> bool {
     !matches!(
         character,

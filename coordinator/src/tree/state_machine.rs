@@ -6,9 +6,10 @@ use ottla_common::types::{SessionId, Zxid};
 use super::{Action, Change, Command, Effect, Outcome, Tree, Turn};
 use crate::sessions::{Session, SessionTable};
 
-/// The replicated state. A clone costs a few reference counts whatever the state's size (all of it lies
-/// in persistent structures): to write a snapshot, clone it on the apply task and write the clone's
-/// [`StateMachine::snapshot_records`] elsewhere, while commands go on being applied to the original.
+/// The replicated state. A clone costs a few reference counts whatever the state's size (all of it
+/// lies in persistent structures): to write a snapshot, clone it on the apply task and write the
+/// clone's [`StateMachine::snapshot_records`] elsewhere, while commands go on being applied to the
+/// original.
 #[derive(Clone, Debug, Default)]
 pub struct StateMachine {
     pub(super) zxid: Zxid,
@@ -42,8 +43,8 @@ impl StateMachine {
         self.tree.digest().wrapping_add(self.sessions.digest())
     }
 
-    /// Applies the command that stands at `zxid` in the log. `time_ms` is the wall time that the log
-    /// holds for it. Every command takes its zxid, also one that fails or changes nothing.
+    /// Applies the command that stands at `zxid` in the log. `time_ms` is the wall time that the
+    /// log holds for it. Every command takes its zxid, also one that fails or changes nothing.
     pub fn apply(&mut self, zxid: Zxid, time_ms: i64, command: &Command) -> (Outcome, Vec<Change>) {
         assert!(zxid > self.zxid, "zxid {zxid} applied after {}", self.zxid);
         self.zxid = zxid;

@@ -1,7 +1,7 @@
 //! The newest changes, kept so that subscriptions can go on from a zxid. Pure.
 //!
-//! Subscribers have no queues of their own: each holds the last zxid that it has sent and reads on from
-//! here. One that falls behind what is kept is too slow.
+//! Subscribers have no queues of their own: each holds the last zxid that it has sent and reads on
+//! from here. One that falls behind what is kept is too slow.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! The state machine as the member's parts share it: the log's apply task changes it, requests read it.
+//! The state machine as the member's parts share it: the log's apply task changes it, requests read
+//! it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use super::table::{ConnectionId, WatchKind, WatchTable};
 use crate::limits::{HISTORY_COMMANDS_MAX, HISTORY_SIZE_MAX, WATCHES_PER_CONNECTION_MAX};
 use crate::tree::{Action, Change, Command, Effect, Identity, Outcome, StateMachine, Tree, acl};
 
-/// The state that is applied on this member, with those who wait for its changes. One task applies (the
-/// consensus' apply task); anyone reads.
+/// The state that is applied on this member, with those who wait for its changes. One task applies
+/// (the consensus' apply task); anyone reads.
 #[derive(Debug)]
 pub struct LiveState {
     /// Locked before `audience` where both are.
@@ -60,8 +61,8 @@ pub struct Newcomer {
     pub outbox: Outbox,
 }
 
-/// The state while nothing is applied: what is put into an outbox while this is held comes before the
-/// events of all later changes. Not to be held for long.
+/// The state while nothing is applied: what is put into an outbox while this is held comes before
+/// the events of all later changes. Not to be held for long.
 #[derive(Debug)]
 pub struct View<'a> {
     state: RwLockReadGuard<'a, State>,

@@ -1,9 +1,10 @@
 //! What waits to be sent on one connection: replies, watch events and subscriptions' frames, in one
-//! queue, so that what went in first goes out first. That is what makes a watch event arrive before any
-//! reply that shows what it tells of.
+//! queue, so that what went in first goes out first. That is what makes a watch event arrive before
+//! any reply that shows what it tells of.
 //!
-//! Who puts in never waits, so that it can be done under the state's lock; who has a choice asks for
-//! [`Outbox::room`] first. Watch events have no choice: where too many wait, the connection ends.
+//! Who puts in never waits, so that it can be done under the state's lock; who has a choice asks
+//! for [`Outbox::room`] first. Watch events have no choice: where too many wait, the connection
+//! ends.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
