@@ -4,9 +4,10 @@
 //! the same outcomes and the same changes on every member. Whether a command is allowed is decided
 //! when it is applied, and nowhere else; a refusal is an ordinary outcome.
 //!
-//! `state_machine` is the whole, `command` its input and output; `ops` and `multi` change the
-//! [`Tree`], which is made of `node`s in persistent `map`s; `acl`, `path` and `digest` are what
-//! their names say; `snapshot` takes a state apart and puts it together again.
+//! `state_machine` is the whole, with the table of `sessions`; `command` its input and output;
+//! `ops` and `multi` change the [`Tree`], which is made of `node`s in persistent `map`s; `acl`,
+//! `path` and `digest` are what their names say; `snapshot` takes a state apart and puts it
+//! together again.
 
 pub mod acl;
 mod command;
@@ -16,6 +17,7 @@ mod multi;
 mod node;
 mod ops;
 pub mod path;
+mod sessions;
 mod snapshot;
 mod state_machine;
 mod walk;
@@ -30,6 +32,7 @@ pub use command::{AclList, Action, Change, Command, Effect, Identity, Outcome};
 pub use digest::Hasher;
 pub use map::PersistentMap;
 pub use node::{Node, NodeKind};
+pub use sessions::{Session, SessionTable};
 pub use snapshot::{NodeRecord, SnapshotError, SnapshotRecord};
 pub use state_machine::StateMachine;
 pub use walk::Walk;

@@ -7,8 +7,7 @@ use ottla_common::coordination::protocol::Acl;
 use ottla_common::types::{SessionId, Zxid};
 use serde::{Deserialize, Serialize};
 
-use super::{Node, NodeKind, StateMachine, Tree, path};
-use crate::sessions::Session;
+use super::{Node, NodeKind, Session, StateMachine, Tree, path};
 
 /// One piece of a snapshot: small enough to be framed and checked on its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

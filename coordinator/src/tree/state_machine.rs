@@ -3,8 +3,7 @@
 use ottla_common::coordination::protocol::{CoordinationError, Op};
 use ottla_common::types::{SessionId, Zxid};
 
-use super::{Action, Change, Command, Effect, Outcome, Tree, Turn};
-use crate::sessions::{Session, SessionTable};
+use super::{Action, Change, Command, Effect, Outcome, Session, SessionTable, Tree, Turn};
 
 /// The replicated state. A clone costs a few reference counts whatever the state's size (all of it
 /// lies in persistent structures): to write a snapshot, clone it on the apply task and write the
