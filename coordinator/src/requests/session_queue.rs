@@ -120,11 +120,19 @@ impl Conversation {
         applied: Result<Applied, ProposeError>,
     ) -> Option<bool> {
         let write = running.writes.pop_front()?;
-        let Ok(Applied { zxid, outcome }) = applied else {
-            // Whether it was done is not known, nor what became of those after it.
-            self.reply_at(write.xid, self.service.live.zxid(), Err(CoordinationError::Unavailable));
-            self.outbox.close(Closed::Because(CoordinationError::Unavailable));
-            return Some(false);
+        let Applied { zxid, outcome } = match applied {
+            Ok(applied) => applied,
+            Err(error @ ProposeError::TooLong) => {
+                let limit = error.to_string();
+                self.reply(write.xid, Err(CoordinationError::LimitReached { limit }));
+                return None;
+            }
+            Err(ProposeError::Busy | ProposeError::Stopped) => {
+                // Whether it was done is not known, nor what became of those after it.
+                self.reply(write.xid, Err(CoordinationError::Unavailable));
+                self.outbox.close(Closed::Because(CoordinationError::Unavailable));
+                return Some(false);
+            }
         };
         let is_over = match &outcome {
             Ok(_) => write.is_close.then_some(Closed::Quietly),

@@ -155,3 +155,47 @@ async fn idle_nodes_go_by_themselves() {
     let read = client.ask(get("/box", false)).await;
     assert_eq!(read, Err(CoordinationError::NoNode { path: "/box".to_owned() }));
 }
+
+#[tokio::test]
+async fn a_restart_keeps_nodes_and_sessions_and_gives_sessions_their_timeout_again() {
+    let member = Member::start().await;
+    let mut client = RawClient::open(member.address, 60_000).await;
+    client.create("/kept", CreateMode::Persistent).await.unwrap();
+    client.create("/mine", CreateMode::Ephemeral).await.unwrap();
+    client.set("/kept", "data").await;
+    let before = member.server.live().machine();
+    let SessionGrant { session_id, password, .. } = client.grant.clone();
+    let member = member.restart().await;
+    let after = member.server.live().machine();
+    assert_eq!(after.digest(), before.digest());
+    assert!(after.zxid() >= before.zxid());
+    assert_eq!(client.receive::<ServerFrame>().await, None);
+    let mut client = RawClient::resume(member.address, session_id, password).await.unwrap();
+    assert!(client.exists("/mine").await);
+    let Ok(Response::Data { data, stat }) = client.ask(get("/kept", false)).await else { panic!() };
+    assert_eq!((data, stat.version), (b"data".to_vec(), 1));
+    client.ask(Request::CloseSession).await.unwrap();
+    let member = member.restart().await;
+    assert!(!member.connect().await.exists("/mine").await);
+}
+
+#[tokio::test]
+async fn the_sessions_of_a_member_that_was_down_still_expire() {
+    let member = Member::start().await;
+    let mut client = RawClient::open(member.address, 200).await;
+    client.create("/mine", CreateMode::Ephemeral).await.unwrap();
+    let member = member.restart().await;
+    let mut other = member.connect().await;
+    other.ask(add_watch("/mine", false)).await.unwrap();
+    let path = "/mine".to_owned();
+    other.send(Request::Exists { path, watch: false, linearizable: false }).await;
+    // It goes now, or it went before the watch was left.
+    loop {
+        match other.frame().await {
+            ServerFrame::Watch(event) => break assert_eq!(event.kind, WatchEventKind::NodeDeleted),
+            ServerFrame::Reply { result: Ok(Response::Exists(None)), .. } => break,
+            ServerFrame::Reply { result: Ok(Response::Exists(Some(_))), .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
