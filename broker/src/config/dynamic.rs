@@ -1,5 +1,5 @@
-//! Changes of configs at run time, checked: what AlterConfigs, IncrementalAlterConfigs (KIP-339) and
-//! the configs in CreateTopics come down to. The result is the whole new map of a topic's or a
+//! Changes of configs at run time, checked: what AlterConfigs, IncrementalAlterConfigs (KIP-339)
+//! and the configs in CreateTopics come down to. The result is the whole new map of a topic's or a
 //! broker's settings, or why there is none, in Kafka's words.
 
 use std::collections::BTreeSet;

@@ -26,9 +26,8 @@ pub fn parse_protocols(text: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(protocols)
 }
 
-/// The endpoints of `NAME://host:port,…`. A host may be empty (all interfaces); IPv6 addresses stand
-/// in brackets; port 0 means any free one. Each name may stand once, but for IPv4 with IPv6, and so
-/// may each port.
+/// The endpoints of `NAME://host:port,…`. A host may be empty (all interfaces); IPv6 addresses
+/// stand in brackets; port 0 means any free one. Each name may stand once.
 pub fn parse_listeners(
     text: &str,
     protocols: &BTreeMap<String, String>,

@@ -9,7 +9,7 @@ use super::{BrokerLayers, Overrides, topic_value};
 /// When a produce with `acks=all` is answered (`acks.all.durability`; Kafka has only the second).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AcksAllDurability {
-    /// When it is on the disks of all in-sync replicas. Survives a power cut of all brokers at once.
+    /// When it is on the disks of all in-sync replicas: survives a power cut of all brokers.
     #[default]
     Disk,
     /// When it is in the memory of all in-sync replicas.

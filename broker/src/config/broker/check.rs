@@ -195,8 +195,8 @@ pub(super) fn check_relations(config: &BrokerConfig) -> Result<(), Problem> {
     }
     let wait_ms = u64::try_from(replication.replica_fetch_wait_max_ms).unwrap_or(0);
     if wait_ms > replication.replica_lag_time_max_ms {
-        let reason = "must be at most replica.lag.time.max.ms, or quiet followers leave the in-sync \
-                      replicas again and again";
+        let reason = "must be at most replica.lag.time.max.ms, or quiet followers leave the \
+                      in-sync replicas again and again";
         return Err(Problem::new("replica.fetch.wait.max.ms", reason));
     }
     for address in &coordinator.addresses {

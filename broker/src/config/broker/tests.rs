@@ -1,3 +1,5 @@
+//! How a broker reads what it is started with.
+
 use super::*;
 
 fn start(text: &str) -> Result<BrokerConfig, String> {

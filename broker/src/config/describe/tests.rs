@@ -130,7 +130,7 @@ fn answers_are_those_of_a_real_kafka() {
     for ((section, key), line) in &ours {
         match theirs.get(&(section.clone(), key.clone())) {
             Some(answer) if answer == line => equal += 1,
-            // With eligible leader replicas, KRaft keeps this one among the settings of all brokers.
+            // With eligible leader replicas, KRaft sets this one for all brokers.
             Some(_) if key == "min.insync.replicas" => {}
             Some(answer) => panic!("{section}: {key}\nKafka {answer}\nOttla {line}"),
             None => assert!(ours_alone(key), "{section}: {key} is not in Kafka"),

@@ -1,3 +1,5 @@
+//! What changes and what is refused.
+
 use super::*;
 
 fn set(name: &str, value: &str) -> Alteration {

@@ -1,6 +1,6 @@
 //! Broker configs of Kafka that have no meaning here: what KRaft, tiered storage and the JVM need.
-//! A `server.properties` that has them is read, with a warning, and DescribeConfigs lists them, because
-//! tools read, change and write back whole sets.
+//! A `server.properties` that has them is read, with a warning, and DescribeConfigs lists them,
+//! because tools read, change and write back whole sets.
 
 use super::Valid::*;
 use super::config_keys;

@@ -135,7 +135,8 @@ impl ConfigKey {
     }
 }
 
-/// Fills a table. One entry is `Type "name" = default or null, which values are good, update: "doc";`.
+/// Fills a table. One entry is
+/// `Type "name" = default or null, which values are good, update: "doc";`.
 macro_rules! config_keys {
     (
         $(#[$attribute:meta])*
