@@ -1,6 +1,8 @@
 //! What every command is given: where the cluster is, and how to print.
 
 use clap::Args;
+use ottla_common::kafka::client::ClientError;
+use ottla_common::kafka::cluster::{Cluster, ClusterOptions};
 
 use crate::output::Output;
 
@@ -52,6 +54,30 @@ impl Context {
             output: Output { json: arguments.json },
         }
     }
+
+    /// The brokers' cluster.
+    ///
+    /// # Errors
+    /// If no broker answers.
+    pub async fn cluster(&self) -> anyhow::Result<Cluster> {
+        cluster(&self.bootstrap_servers).await
+    }
+}
+
+/// The cluster that these brokers belong to.
+///
+/// # Errors
+/// If none of them answers.
+pub async fn cluster(bootstrap_servers: &[String]) -> anyhow::Result<Cluster> {
+    let mut options = ClusterOptions::default();
+    options.client.client_id = "ottla-cli".to_owned();
+    let connected = Cluster::connect(bootstrap_servers, options).await;
+    connected.map_err(|error| match error {
+        ClientError::NoBootstrapServer { .. } => anyhow::anyhow!(
+            "{error}; is it running? --bootstrap-server names others, `ottla dev` starts one"
+        ),
+        error => error.into(),
+    })
 }
 
 /// The addresses in a list, each with the usual port if it has none.

@@ -7,8 +7,11 @@
 
 mod commands;
 mod context;
+mod kafka_tools;
 mod output;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -17,12 +20,16 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments = commands::Arguments::parse();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let program = arguments.first().map(Path::new).unwrap_or(Path::new("ottla"));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::exit_code("ottla", Err(error.into())),
+    };
+    if let Some(tool) = kafka_tools::tool_name(program) {
+        return runtime.block_on(kafka_tools::run(tool, arguments));
+    }
+    let arguments = commands::Arguments::parse_from(arguments);
     let context = context::Context::new(&arguments.global);
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(commands::run(&context, arguments.command)));
-    output::exit_code("ottla", result)
+    output::exit_code("ottla", runtime.block_on(commands::run(&context, arguments.command)))
 }

@@ -1,9 +1,12 @@
 //! The commands, one file for each noun.
 
+pub mod bench;
 pub mod completions;
+pub mod configs;
 pub mod coordinator;
 pub mod kafka_links;
 pub mod log;
+pub mod topics;
 
 use clap::{Parser, Subcommand};
 
@@ -24,9 +27,18 @@ pub struct Arguments {
 /// What `ottla` can be told to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make, list, describe, change and remove topics.
+    #[command(subcommand)]
+    Topics(topics::TopicsCommand),
+    /// Show and change what topics and brokers are set to.
+    #[command(subcommand)]
+    Configs(configs::ConfigsCommand),
     /// Look into the coordinator's tree, and change it.
     #[command(subcommand)]
     Coordinator(coordinator::CoordinatorCommand),
+    /// Measure how much a cluster takes and gives, and how long it takes.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Look into the files of a broker's log.
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -39,6 +51,9 @@ pub enum Command {
 /// Runs a command.
 pub async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Topics(command) => topics::run(context, command).await,
+        Command::Configs(command) => configs::run(context, command).await,
+        Command::Bench(command) => bench::run(context, command).await,
         Command::Coordinator(command) => coordinator::run(context, command).await,
         Command::Log(command) => log::run(context.output, &command),
         Command::Completions(arguments) => completions::run(&arguments),
