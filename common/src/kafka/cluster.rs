@@ -7,6 +7,7 @@
 
 mod backoff;
 mod metadata;
+mod offsets;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -26,6 +27,7 @@ use crate::types::BrokerId;
 
 pub use backoff::Backoff;
 pub use metadata::{BrokerNode, ClusterMetadata, PartitionMetadata, TopicMetadata};
+pub use offsets::{EARLIEST_TIMESTAMP, Isolation, LATEST_TIMESTAMP, ListedOffset, OffsetAnswer};
 
 /// How a client deals with a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

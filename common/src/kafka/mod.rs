@@ -12,9 +12,11 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+pub mod admin;
 pub mod client;
 pub mod cluster;
 pub mod compression;
+pub mod consumer;
 pub mod error_code;
 pub mod frame;
 pub mod messages;

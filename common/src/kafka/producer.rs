@@ -235,6 +235,7 @@ impl Producer {
     /// Flushes, at most for `patience`, and ends the producer for all its clones. What is not acknowledged then fails.
     pub async fn close(&self, patience: Duration) {
         let _ = tokio::time::timeout(patience, self.flush()).await;
+        self.inner.accumulator.fail(&ClientError::Closed);
         self.inner.stop.cancel();
     }
 }
