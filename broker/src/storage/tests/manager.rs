@@ -30,7 +30,7 @@ fn flush(manager: &LogManager, log: &Arc<Log>) {
 
 #[test]
 fn logs_survive_clean_stops_and_crashes() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let id = TopicId::random().unwrap();
     let manager = LogManager::open(config(&[dir.path()]), NOW_MS).unwrap();
     assert!(!manager.was_clean_start());
@@ -63,7 +63,7 @@ fn logs_survive_clean_stops_and_crashes() {
 
 #[test]
 fn a_directory_is_used_by_one_broker_at_a_time_and_only_by_its_own() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let cluster = Uuid::random().unwrap();
     let manager = LogManager::open(config(&[dir.path()]), NOW_MS).unwrap();
     manager.set_cluster_id(cluster).unwrap();
@@ -83,7 +83,7 @@ fn a_directory_is_used_by_one_broker_at_a_time_and_only_by_its_own() {
 
 #[test]
 fn a_deleted_log_is_gone_and_its_name_begins_anew() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let manager = LogManager::open(config(&[dir.path()]), NOW_MS).unwrap();
     let log = create(&manager, 0, TopicId::random().unwrap());
     append(&log, plain(5, NOW_MS)).unwrap();
@@ -106,7 +106,7 @@ fn a_deleted_log_is_gone_and_its_name_begins_anew() {
 
 #[test]
 fn what_no_topic_owns_is_kept_and_not_served() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let id = TopicId::random().unwrap();
     let manager = LogManager::open(config(&[dir.path()]), NOW_MS).unwrap();
     let log = create(&manager, 0, id);
@@ -135,7 +135,7 @@ fn what_no_topic_owns_is_kept_and_not_served() {
 
 #[test]
 fn a_failed_directory_is_reported_and_the_other_goes_on() {
-    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (first, second) = (folder(), folder());
     let faults = Arc::new(Faults::default());
     let file_system = FileSystem::with_hook(faults.clone());
     let both = config(&[first.path(), second.path()]);
@@ -171,7 +171,7 @@ fn a_failed_directory_is_reported_and_the_other_goes_on() {
 
 #[test]
 fn many_appends_share_a_flush() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let faults = Arc::new(Faults::default());
     let file_system = FileSystem::with_hook(faults.clone());
     let config = LogManagerConfig { file_system, ..config(&[dir.path()]) };
@@ -195,7 +195,7 @@ fn many_appends_share_a_flush() {
 
 #[test]
 fn a_damaged_log_does_not_stop_the_others() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let manager = LogManager::open(config(&[dir.path()]), NOW_MS).unwrap();
     let id = TopicId::random().unwrap();
     for partition in 0..2 {

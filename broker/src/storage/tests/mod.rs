@@ -2,6 +2,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod faults;
+mod foreign;
 mod manager;
 mod model;
 mod reading;
@@ -37,7 +38,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(config: LogConfig) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder();
         Self { folder, file_system: FileSystem::real(), config }
     }
 
@@ -69,6 +70,11 @@ impl Fixture {
     fn open_clean(&self) -> Log {
         self.try_open(OpenOptions { was_clean: true, ..crashed(0) }).unwrap()
     }
+}
+
+/// A folder in memory where there is such a thing: most stories sync a lot and prove nothing of disks.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// Options of a log that was not closed, with a recovery point.
