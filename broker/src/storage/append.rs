@@ -118,6 +118,7 @@ impl Log {
         }
         let mut appender = self.appender.lock();
         self.check_usable()?;
+        let start = self.make_room_for_start(&mut appender, &placed)?;
         let log_end_offset = self.log_end_offset();
         let mut expected = log_end_offset;
         for PlacedBatch { header, .. } in &placed {
@@ -152,7 +153,30 @@ impl Log {
             };
             rest = others;
         }
+        if let Some(start) = start {
+            self.move_start(start);
+            info.log_start_offset = start;
+        }
         Ok(info)
+    }
+
+    /// An empty log may start in the midst of the first batch that its leader sends, where records
+    /// were deleted. Then the segment has to begin with the batch; returns where the log starts.
+    fn make_room_for_start(
+        &self,
+        appender: &mut Appender,
+        placed: &[PlacedBatch],
+    ) -> Result<Option<i64>, StorageError> {
+        let offsets = self.offsets();
+        let Some(PlacedBatch { header, .. }) = placed.first() else { return Ok(None) };
+        let is_within = header.base_offset < offsets.end && header.last_offset() >= offsets.end;
+        if offsets.start == offsets.end && is_within {
+            self.start_anew(appender, header.base_offset)?;
+            let written = self.dir.set_log_start_offset(&self.topic_partition, offsets.start);
+            written.map_err(|error| self.failed(error))?;
+            return Ok(Some(offsets.start));
+        }
+        Ok(None)
     }
 
     fn nothing_appended(&self, log_end_offset: i64) -> AppendInfo {

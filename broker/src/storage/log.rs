@@ -11,6 +11,7 @@
 //! `retention.rs`, `flushing.rs` and `recovery.rs` what is done with it.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
@@ -368,6 +369,8 @@ impl Log {
     /// the error for passing on.
     pub(super) fn failed(&self, error: StorageError) -> StorageError {
         match &error {
+            // The log was cut while somebody read there.
+            StorageError::Io { source, .. } if source.kind() == ErrorKind::UnexpectedEof => {}
             StorageError::Io { .. } if !error.is_disk_full() => self.dir.fail(&error),
             _ => {}
         }
@@ -379,6 +382,8 @@ impl Log {
         // Whoever is appending finishes first.
         let _appender = self.appender.lock();
         self.closed.store(true, Ordering::Release);
+        // They may hold on to who holds on to this log.
+        self.listeners.write().clear();
     }
 }
 

@@ -98,6 +98,7 @@ impl Recovery<'_> {
             appender.producers = Producers::default();
             end = start;
         }
+        let is_new = is_new || segments.is_empty();
         if segments.is_empty() {
             let created = Segment::create(&self.file_system, self.folder, end, self.options.now_ms);
             let segment = created.map_err(StorageError::io("create a segment in", self.folder))?;

@@ -31,7 +31,7 @@ impl Log {
         Ok(Some(self.log_start_offset()))
     }
 
-    fn move_start(&self, offset: i64) {
+    pub(super) fn move_start(&self, offset: i64) {
         self.update_offsets(|offsets| offsets.advance_start(offset));
         if self.epochs.write().truncate_from_start(offset) {
             self.epochs_dirty.store(true, Ordering::Release);

@@ -330,12 +330,17 @@ impl Segment {
         Ok((end.0, end.1.unwrap_or(end_offset).min(upper_bound)))
     }
 
-    /// Cuts all batches with offsets from `offset` on, and makes the segment active.
-    pub fn truncate_to(&self, offset: i64, index_interval_bytes: u32) -> Result<(), StorageError> {
+    /// Cuts all batches with offsets from `offset` on, and makes the segment active. Returns the
+    /// first batch that was cut.
+    pub fn truncate_to(
+        &self,
+        offset: i64,
+        index_interval_bytes: u32,
+    ) -> Result<Option<ScannedBatch>, StorageError> {
         let cut = self.find_batch(offset).map_err(|e| e.into_storage_error(&self.file))?;
         self.activate().map_err(self.error("load the indexes of"))?;
         let mut state = self.state.write();
-        if let Some(cut) = cut {
+        if let Some(cut) = &cut {
             self.file.set_length(cut.position).map_err(self.error("truncate"))?;
             // Else a crash could bring back the old tail with newer batches in its midst.
             self.file.sync_data().map_err(self.error("flush"))?;
@@ -345,7 +350,8 @@ impl Segment {
         state.time_index.truncate_to(offset).map_err(self.error("truncate the index of"))?;
         let aborted = &mut state.aborted;
         aborted.truncate_to(&self.file_system, offset).map_err(self.error("truncate"))?;
-        self.rescan_tail(&mut state, index_interval_bytes)
+        self.rescan_tail(&mut state, index_interval_bytes)?;
+        Ok(cut)
     }
 
     /// Learns, from the batches after the last index entry, what the indexes do not say.

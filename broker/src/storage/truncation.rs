@@ -12,7 +12,7 @@ use super::recovery::{ProducerRebuild, newest_snapshot};
 use super::segment::Segment;
 
 impl Log {
-    /// Cuts everything from `offset` on. Lowers the high watermark if need be, which is logged: it
+    /// Cuts everything from `offset` on, and a batch that `offset` is in the midst of. Lowers the high watermark if need be, which is logged: it
     /// may only happen after an unclean election.
     ///
     /// # Errors
@@ -48,7 +48,17 @@ impl Log {
         self.segments.store(Arc::new(kept.to_vec()));
         self.delete_now(removed)?;
         let config = self.config();
-        self.active_segment().truncate_to(offset, config.index_interval_bytes)?;
+        let active = self.active_segment();
+        let cut = active.truncate_to(offset, config.index_interval_bytes)?;
+        // Batches go as a whole, so the log ends before one that `offset` was in the midst of, and
+        // the whole batch is fetched again.
+        let offset = match cut {
+            Some(cut) if cut.header.base_offset < offset => {
+                cut.header.base_offset.max(self.log_start_offset())
+            }
+            _ => offset,
+        };
+        self.update_offsets(|offsets| offsets.cut(offset));
         if self.epochs.write().truncate_from_end(offset) {
             self.epochs_dirty.store(true, Ordering::Release);
         }
@@ -84,7 +94,11 @@ impl Log {
         self.start_anew(&mut appender, offset)
     }
 
-    fn start_anew(&self, appender: &mut Appender, offset: i64) -> Result<(), StorageError> {
+    pub(super) fn start_anew(
+        &self,
+        appender: &mut Appender,
+        offset: i64,
+    ) -> Result<(), StorageError> {
         info!(log = %self.topic_partition, offset, "throwing the log away and starting anew");
         self.dir.forget(&self.topic_partition).map_err(|error| self.failed(error))?;
         let mut start = || {
@@ -95,7 +109,9 @@ impl Log {
                 self.file_system.remove(&path).map_err(StorageError::io("remove", &path))?;
             }
             appender.unsynced_snapshots.clear();
-            let created = Segment::create(&self.file_system, &self.folder, offset, 0);
+            // The folder has just been changed, so this is about now.
+            let now_ms = self.file_system.modified_ms(&self.folder).unwrap_or(0);
+            let created = Segment::create(&self.file_system, &self.folder, offset, now_ms);
             let segment = created.map_err(StorageError::io("create a segment in", &self.folder))?;
             self.folder_dirty.store(true, Ordering::Release);
             self.segments.store(Arc::new(vec![Arc::new(segment)]));

@@ -5,6 +5,7 @@ mod faults;
 mod foreign;
 mod manager;
 mod model;
+mod power;
 mod reading;
 mod recovery;
 mod writing;

@@ -176,6 +176,21 @@ fn a_follower_takes_its_leaders_bytes_gaps_and_epochs_as_they_are() {
 }
 
 #[test]
+fn a_follower_may_start_in_the_midst_of_a_batch() {
+    let (leader, follower) =
+        (Fixture::new(LogConfig::default()), Fixture::new(LogConfig::default()));
+    let (from, to) = (leader.open(), follower.open());
+    append(&from, plain(5, NOW_MS)).unwrap();
+    append(&from, plain(5, NOW_MS)).unwrap();
+    to.truncate_fully_and_start_at(7).unwrap();
+    let bytes = read_all(&from, 7).remove(0).bytes;
+    let info = to.append_as_follower(bytes, NOW_MS).unwrap();
+    assert_eq!((info.first_offset, info.last_offset, info.log_start_offset), (5, 9, 7));
+    assert_eq!((to.log_start_offset(), to.log_end_offset()), (7, 10));
+    assert_eq!(read_all(&to, 7).len(), 1);
+}
+
+#[test]
 fn a_transaction_holds_back_the_last_stable_offset_and_its_abort_is_remembered() {
     let fixture = Fixture::new(LogConfig::default());
     let log = fixture.open();
@@ -223,10 +238,10 @@ fn truncation_takes_records_epochs_and_producers_back() {
     append_in(&log, idempotent(0, 6, 2), 3).unwrap();
     log.flush().unwrap();
     log.truncate_to(5).unwrap();
-    assert_eq!(log.log_end_offset(), 5);
-    assert_eq!(offsets_of(&log), [0, 1, 2, 3], "batch 4..5 went as a whole");
-    assert_eq!(log.flushed_offset(), 5);
-    assert_eq!(log.latest_leader_epoch(), Some(2));
+    assert_eq!(log.log_end_offset(), 4, "batch 4..5 went as a whole");
+    assert_eq!(offsets_of(&log), [0, 1, 2, 3]);
+    assert_eq!(log.flushed_offset(), 4);
+    assert_eq!(log.latest_leader_epoch(), Some(1));
     assert_eq!(log.active_producers()[0].last_sequence, 3);
     log.truncate_to(2).unwrap();
     assert_eq!(log.latest_leader_epoch(), Some(1));
