@@ -49,11 +49,7 @@ pub async fn handle(context: Context, request: CreateTopicsRequest) -> CreateTop
             }
             continue;
         }
-        let configs = topic.configs.iter().map(|config| {
-            let value = config.value.as_ref().map(ToString::to_string);
-            (config.name.to_string(), value)
-        });
-        let configs: Vec<_> = configs.collect();
+        let configs = configs_of(&topic);
         let created = match is_excessive {
             true => Err(excessive()),
             false => create(&context, topic, configs.clone(), request.validate_only).await,
@@ -89,6 +85,12 @@ async fn create(
             return Err(invalid(format!("{assigned} numPartitions was not set to -1.")));
         }
     }
+    let nulls = configs.iter().filter(|(_, value)| value.is_none());
+    let nulls: Vec<&str> = nulls.map(|(name, _)| name.as_str()).collect();
+    if !nulls.is_empty() {
+        let text = format!("Null value not supported for topic configs: {}", nulls.join(","));
+        return Err(AdminError::new(ErrorCode::InvalidConfig, text));
+    }
     let mut assignments = BTreeMap::new();
     for assignment in &topic.assignments {
         let brokers = assignment.broker_ids.iter().copied().map(BrokerId).collect();
@@ -112,7 +114,12 @@ fn success(
     (name, configs): (KafkaString, Vec<(String, Option<String>)>),
     created: CreatedTopic,
 ) -> CreatableTopicResult {
-    let result = CreatableTopicResult { name, topic_id: created.id, ..Default::default() };
+    let result = CreatableTopicResult {
+        name,
+        topic_id: created.id,
+        error_message: None,
+        ..CreatableTopicResult::default()
+    };
     if context.version() < DETAILS_FROM {
         return result;
     }
@@ -151,6 +158,15 @@ fn refusal(name: KafkaString, error: &AdminError) -> CreatableTopicResult {
 fn excessive() -> AdminError {
     let text = "Excessively large number of partitions per request.";
     AdminError::new(ErrorCode::PolicyViolation, text)
+}
+
+/// The configs of a topic; of a key that is there more than once, the last value.
+fn configs_of(topic: &CreatableTopic) -> Vec<(String, Option<String>)> {
+    let configs = topic.configs.iter().map(|config| {
+        let value = config.value.as_ref().map(ToString::to_string);
+        (config.name.to_string(), value)
+    });
+    configs.collect::<BTreeMap<_, _>>().into_iter().collect()
 }
 
 /// The names that are there more than once.

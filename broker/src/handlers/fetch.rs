@@ -150,6 +150,7 @@ fn refuse(answer: Answer, request: &FetchRequest, error: ErrorCode) -> Result<Re
                 partition_index: partition.partition,
                 error_code: error.code(),
                 high_watermark: -1,
+                aborted_transactions: None,
                 records: Some(Records::default()),
                 ..PartitionData::default()
             })

@@ -265,6 +265,7 @@ fn failure(refused: &ReadRefused) -> PartitionData {
         error_code: refused.code.code(),
         high_watermark: refused.high_watermark,
         log_start_offset: refused.log_start_offset,
+        aborted_transactions: None,
         records: Some(Records::default()),
         ..PartitionData::default()
     }
