@@ -51,6 +51,7 @@ impl Reader {
         self.frame.slice(self.position.min(self.frame.len())..)
     }
 
+    #[inline]
     fn fixed<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         let rest = self.frame.get(self.position..).unwrap_or_default();
         let Some(bytes) = rest.first_chunk::<N>() else {
@@ -117,9 +118,18 @@ impl Reader {
     }
 
     /// An unsigned varint of 32 bits: seven bits a byte, the lowest first.
+    #[inline]
     pub fn varint(&mut self) -> Result<u32, WireError> {
-        let mut value = 0;
-        for shift in [0, 7, 14, 21, 28] {
+        // Nearly all lengths, counts and tags are of one byte.
+        match self.fixed()? {
+            [byte] if byte & 0x80 == 0 => Ok(u32::from(byte)),
+            [byte] => self.long_varint(byte),
+        }
+    }
+
+    fn long_varint(&mut self, first: u8) -> Result<u32, WireError> {
+        let mut value = u32::from(first & 0x7f);
+        for shift in [7, 14, 21, 28] {
             let [byte] = self.fixed()?;
             if shift == 28 && byte > 0x0f {
                 return Err(WireError::InvalidVarint);
@@ -344,6 +354,9 @@ impl Reader {
     pub fn unknown_tagged_fields(&mut self) -> Result<Vec<UnknownTaggedField>, WireError> {
         let mut kept = Vec::new();
         let mut section = self.tagged_section()?;
+        if section.left == 0 {
+            return Ok(kept);
+        }
         while let Some((tag, size)) = self.next_tagged(&mut section)? {
             self.keep_unknown(tag, size, &mut kept)?;
         }

@@ -92,6 +92,7 @@ impl Writer {
         }
     }
 
+    #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.size += bytes.len();
         if self.mode != Mode::Count {
