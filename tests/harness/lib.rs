@@ -1,1 +1,3 @@
 //! What the tests of whole processes and clusters stand on.
+
+pub mod datadriven;
