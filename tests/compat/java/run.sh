@@ -35,11 +35,11 @@ check "topics --alter" "$(tool topics --alter --topic "$topic" --partitions 4; t
 
 check "configs --alter" "$(tool configs --alter --entity-type topics --entity-name "$topic" --add-config retention.ms=86400000,segment.bytes=1048576)" \
     "Completed updating config for topic $topic."
-check "configs --describe" "$(tool configs --describe --entity-type topics --entity-name "$topic" | squeeze | sort | tail -2 | cut -d' ' -f2 | tr '\n' ' ')" \
-    "retention.ms=86400000 segment.bytes=1048576 "
+check "configs --describe" "$(tool configs --describe --entity-type topics --entity-name "$topic" | grep -o '^  [^ ]*' | sort | tr -d '\n')" \
+    "  retention.ms=86400000  segment.bytes=1048576"
 check "configs --delete-config" "$(tool configs --alter --entity-type topics --entity-name "$topic" --delete-config retention.ms)" \
     "Completed updating config for topic $topic."
-check "configs of the broker" "$(tool configs --describe --all --entity-type brokers --entity-name 1 | grep -c 'num.partitions=')" 1
+check "configs of the broker" "$(tool configs --describe --all --entity-type brokers --entity-name 1 | grep -c '^ *num.partitions=')" 1
 
 seq 1 1000 | sed 's/.*/&:value &/' >"$work/lines"
 tool console-producer --topic "$topic" --reader-property parse.key=true --reader-property key.separator=: \
@@ -50,11 +50,11 @@ for partition in 0 1 2 3; do
 done | sort -t: -k1n >"$work/read"
 check "console producer and consumer" "$(md5sum <"$work/read")" "$(md5sum <"$work/lines")"
 check "get-offsets" "$(tool get-offsets --topic "$topic" --time latest | cut -d: -f3 | paste -sd+ | bc)" 1000
-check "get-offsets by time" "$(tool get-offsets --topic "$topic:0" --time 1 | cut -d: -f3)" 0
+check "get-offsets by time" "$(tool get-offsets --topic-partitions "$topic:0" --time 1 | cut -d: -f3)" 0
 
 echo "{\"partitions\":[{\"topic\":\"$topic\",\"partition\":0,\"offset\":10}],\"version\":1}" >"$work/delete"
 check "delete-records" "$(tool delete-records --offset-json-file "$work/delete" | grep -c 'low_watermark: 10')" 1
-check "get-offsets after it" "$(tool get-offsets --topic "$topic:0" --time earliest | cut -d: -f3)" 10
+check "get-offsets after it" "$(tool get-offsets --topic-partitions "$topic:0" --time earliest | cut -d: -f3)" 10
 
 for acks in 1 all; do
     check "producer-perf-test, acks=$acks" "$(KAFKA_TIER=1 timeout 120 "$here/kafka" producer-perf-test --topic "$topic" \
@@ -63,7 +63,7 @@ for acks in 1 all; do
 done
 
 check "log-dirs" "$(tool log-dirs --describe --topic-list "$topic" | tail -1 | grep -o "\"partition\":\"$topic-[0-9]*\"" | wc -l)" 4
-check "cluster cluster-id" "$(tool cluster cluster-id | grep -c 'Cluster ID: ')" 1
+check "cluster cluster-id" "$(KAFKA_TIER=1 "$here/kafka" cluster cluster-id --bootstrap-server "$address" | grep -c 'Cluster ID: ')" 1
 check "broker-api-versions" "$(tool broker-api-versions | grep -c 'Produce(0): 0 to 13 \[usable: 13\]')" 1
 
 files=$(ls "$data/$topic-0"/*.log "$data/$topic-0"/*.index "$data/$topic-0"/*.timeindex 2>/dev/null | paste -sd,)
