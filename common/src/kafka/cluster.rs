@@ -1,8 +1,8 @@
-//! A cluster as a client sees it: the bootstrap servers, a cache of metadata, one connection to each
-//! broker, who leads what, and when to try again.
+//! A cluster as a client sees it: the bootstrap servers, a cache of metadata, one connection to
+//! each broker, who leads what, and when to try again.
 //!
-//! A request that fails with something that may pass (a broker that is gone, a leader that moved) is
-//! tried again after a pause that grows, with new metadata, until `api_timeout_ms` is over.
+//! A request that fails with something that may pass (a broker that is gone, a leader that moved)
+//! is tried again after a pause that grows, with new metadata, until `api_timeout_ms` is over.
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod backoff;
@@ -275,8 +275,8 @@ impl Cluster {
         self.retry(|| async { self.connection(broker).await?.send(request).await }).await
     }
 
-    /// Does `attempt` until it succeeds, fails for good, or `api_timeout_ms` is over. Before another
-    /// attempt there is a pause, and the brokers' addresses are asked for.
+    /// Does `attempt` until it succeeds, fails for good, or `api_timeout_ms` is over. Before
+    /// another attempt there is a pause, and the brokers' addresses are asked for.
     ///
     /// # Errors
     /// The last failure.

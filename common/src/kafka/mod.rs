@@ -18,6 +18,8 @@ pub mod cluster;
 pub mod compression;
 pub mod consumer;
 pub mod error_code;
+#[cfg(test)]
+mod fake_cluster;
 pub mod frame;
 pub mod messages;
 pub mod partitioner;

@@ -8,8 +8,8 @@
 //!            at most in_flight_max requests to a broker; answers settle the batches
 //! ```
 //!
-//! `send` encodes the record at once into the batch that grows, so what it is given can be borrowed,
-//! and a record costs no allocation of its own. Memory is bounded by `buffer_bytes`: who sends more
+//! `send` encodes the record at once into the batch that grows, so what it is given can be
+//! borrowed, and a record costs no allocation of its own. Memory is bounded by `buffer_bytes`: who sends more
 //! waits. Order in a partition holds over retries: once a batch has failed, nothing newer of its
 //! partition is sent until what is in flight has settled and the failed ones have gone first. With
 //! idempotence (KIP-98) brokers moreover drop what a retry would double.
@@ -179,8 +179,8 @@ impl Producer {
     }
 
     /// Puts a record into its batch, and gives back the future of its delivery, which need not be
-    /// awaited for the record to be sent. Waits only for the topic's metadata, if they are not known
-    /// yet, and for memory.
+    /// awaited for the record to be sent. Waits only for the topic's metadata, if they are not
+    /// known yet, and for memory.
     ///
     /// # Errors
     /// `UnknownTopic`, `UnknownPartition`, `RecordTooLarge`, `Closed`, or what made the producer
@@ -226,13 +226,14 @@ impl Producer {
         }
     }
 
-    /// Sends what waits, without lingering, and waits until all that was sent before is acknowledged
-    /// or has failed. Failures are told to the deliveries.
+    /// Sends what waits, without lingering, and waits until all that was sent before is
+    /// acknowledged or has failed. Failures are told to the deliveries.
     pub async fn flush(&self) {
         self.inner.accumulator.flush().await;
     }
 
-    /// Flushes, at most for `patience`, and ends the producer for all its clones. What is not acknowledged then fails.
+    /// Flushes, at most for `patience`, and ends the producer for all its clones. What is not
+    /// acknowledged then fails.
     pub async fn close(&self, patience: Duration) {
         let _ = tokio::time::timeout(patience, self.flush()).await;
         self.inner.accumulator.fail(&ClientError::Closed);

@@ -20,7 +20,7 @@ use crate::kafka::messages::delete_topics::DeleteTopicsRequest;
 use crate::kafka::messages::delete_topics::request::DeleteTopicState;
 use crate::kafka::messages::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use crate::kafka::messages::describe_topic_partitions::request::{Cursor, TopicRequest};
-use crate::kafka::messages::describe_topic_partitions::response::DescribeTopicPartitionsResponseTopic;
+use crate::kafka::messages::describe_topic_partitions::response as described;
 use crate::kafka::request::Request;
 use crate::types::{BrokerId, TopicId};
 
@@ -226,8 +226,8 @@ impl Admin {
     pub async fn describe_topic_partitions(
         &self,
         topics: &[&str],
-    ) -> Result<Vec<DescribeTopicPartitionsResponseTopic>, ClientError> {
-        let mut all: Vec<DescribeTopicPartitionsResponseTopic> = Vec::new();
+    ) -> Result<Vec<described::DescribeTopicPartitionsResponseTopic>, ClientError> {
+        let mut all: Vec<described::DescribeTopicPartitionsResponseTopic> = Vec::new();
         let name = |&name: &&str| TopicRequest { name: name.into(), ..Default::default() };
         let mut request = DescribeTopicPartitionsRequest {
             topics: topics.iter().map(name).collect(),

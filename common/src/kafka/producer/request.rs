@@ -153,8 +153,10 @@ pub(super) enum Verdict {
     Retry,
     /// The sequence is wrong: see whether a batch before it is missing.
     OutOfOrder,
-    /// Brokers no longer know the producer; this batch was not appended.
-    NewIdentity,
+    /// The broker does not know the producer, and did not append the batch.
+    UnknownProducer,
+    /// The producer's id or epoch is no longer accepted.
+    Fenced,
     /// Give it up.
     GiveUp,
 }
@@ -163,12 +165,12 @@ pub(super) enum Verdict {
 pub(super) fn verdict(error: &ClientError) -> Verdict {
     match error.code() {
         Some(ErrorCode::OutOfOrderSequenceNumber) => Verdict::OutOfOrder,
+        Some(ErrorCode::UnknownProducerId) => Verdict::UnknownProducer,
         Some(
-            ErrorCode::UnknownProducerId
-            | ErrorCode::InvalidProducerEpoch
+            ErrorCode::InvalidProducerEpoch
             | ErrorCode::InvalidProducerIdMapping
             | ErrorCode::ProducerFenced,
-        ) => Verdict::NewIdentity,
+        ) => Verdict::Fenced,
         // A topic that was made anew has another id: metadata tell.
         Some(ErrorCode::UnknownTopicId) => Verdict::Retry,
         _ if error.is_retriable() => Verdict::Retry,

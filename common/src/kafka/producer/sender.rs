@@ -72,8 +72,6 @@ pub(super) struct Sender {
     identity: Identity,
     refresh: Refresh,
     next_batch_number: u64,
-    /// Requests in flight to all brokers.
-    in_flight: usize,
 }
 
 impl Sender {
@@ -95,7 +93,6 @@ impl Sender {
             identity,
             refresh,
             next_batch_number: 0,
-            in_flight: 0,
         }
     }
 
@@ -141,13 +138,7 @@ impl Sender {
     async fn send_ready(&mut self, now: Instant) -> Option<Instant> {
         let mut next = self.expire(now);
         earliest(&mut next, self.start_refresh(now));
-        match self.stamp_source(now) {
-            Ok(()) => {}
-            Err(not_before) => {
-                earliest(&mut next, not_before);
-                return next;
-            }
-        }
+        earliest(&mut next, self.start_identifying(now));
         // Each round takes at most one batch of each partition.
         loop {
             let (requests, not_before) = self.collect(now);
@@ -161,30 +152,29 @@ impl Sender {
         }
     }
 
-    /// Whether there is a producer id, or none is needed. Else sees to it that there will be.
-    fn stamp_source(&mut self, now: Instant) -> Result<(), Option<Instant>> {
-        match &self.identity {
-            Identity::None | Identity::Known { .. } => Ok(()),
-            Identity::Asking => Err(None),
-            // Before the sequences begin anew, everything with the old ones has to settle.
-            Identity::Wanted { .. } if self.in_flight > 0 => Err(None),
-            Identity::Wanted { not_before } if *not_before > now => Err(Some(*not_before)),
-            Identity::Wanted { .. } if self.active.is_empty() => Err(None),
-            Identity::Wanted { .. } => {
-                self.identity = Identity::Asking;
-                let cluster = self.cluster.clone();
-                self.work.push(Box::pin(async move {
-                    let request = InitProducerIdRequest {
-                        transactional_id: None,
-                        transaction_timeout_ms: i32::MAX,
-                        ..InitProducerIdRequest::default()
-                    };
-                    let answer = async { cluster.any_connection().await?.send(&request).await };
-                    Event::Identified(answer.await)
-                }));
-                Err(None)
-            }
+    /// Asks for a producer id if one is needed. Returns when to ask, if not now.
+    fn start_identifying(&mut self, now: Instant) -> Option<Instant> {
+        let Identity::Wanted { not_before } = self.identity else {
+            return None;
+        };
+        if self.active.is_empty() {
+            return None;
         }
+        if not_before > now {
+            return Some(not_before);
+        }
+        self.identity = Identity::Asking;
+        let cluster = self.cluster.clone();
+        self.work.push(Box::pin(async move {
+            let request = InitProducerIdRequest {
+                transactional_id: None,
+                transaction_timeout_ms: i32::MAX,
+                ..InitProducerIdRequest::default()
+            };
+            let answer = async { cluster.any_connection().await?.send(&request).await };
+            Event::Identified(answer.await)
+        }));
+        None
     }
 
     /// Takes a batch of each partition that may send, and groups them by broker.
@@ -234,7 +224,7 @@ impl Sender {
             let empty = idle && partition.queue.unlist_if_empty();
             return if empty { Readiness::Empty } else { Readiness::Blocked };
         }
-        if !partition.sequences.may_send() {
+        if !partition.sequences.may_send() || !partition.identify(&self.identity) {
             return Readiness::Blocked;
         }
         if let Some(not_before) = partition.not_before.filter(|&time| time > now) {
@@ -291,7 +281,7 @@ impl Sender {
         partition.sent_to = Some(broker);
         if let Some(mut batch) = partition.retries.pop_front() {
             let base_sequence = partition.sequences.sent(batch.records_count);
-            let stamp = self.identity.stamp(base_sequence);
+            let stamp = partition.stamp(base_sequence);
             if let Err(error) = batch.restamp(stamp) {
                 partition.sequences.failed();
                 let error = ClientError::invalid_batch(&batch.topic, batch.partition, &error);
@@ -303,7 +293,8 @@ impl Sender {
         }
         let mut batch = partition.queue.take(|open| !open.builder.is_empty())?;
         let records_count = batch.builder.records_count();
-        let stamp = self.identity.stamp(partition.sequences.sent(records_count));
+        let base_sequence = partition.sequences.sent(records_count);
+        let stamp = partition.stamp(base_sequence);
         let options = batch.builder.options_mut();
         let Stamp { producer_id, producer_epoch, base_sequence } = stamp;
         options.producer_id = producer_id;
@@ -358,7 +349,6 @@ impl Sender {
         if let Some(broker) = self.brokers.get_mut(&broker) {
             broker.in_flight += 1;
         }
-        self.in_flight += 1;
         if options.acks == Acks::None {
             let sent = connection.dispatch_unanswered(version_max, &produce).await;
             return self.unanswered(broker, batches, sent);

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::super::delivery::Settled;
 use super::super::request::{Answers, ReadyBatch, Verdict, verdict};
 use super::super::sequences::SequenceError;
-use super::state::{Identity, Link};
+use super::state::{Identity, Link, ProducerIdentity};
 use super::{Event, Sender, earliest};
 use crate::kafka::client::{ClientError, Connection};
 use crate::kafka::cluster::ClusterMetadata;
@@ -30,7 +30,6 @@ impl Sender {
 
     /// One request less is in flight.
     pub(super) fn returned(&mut self, broker: BrokerId) {
-        self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(broker) = self.brokers.get_mut(&broker) {
             broker.in_flight = broker.in_flight.saturating_sub(1);
         }
@@ -92,18 +91,22 @@ impl Sender {
         let Some(partition) = self.partitions.get_mut(batch.index) else {
             return;
         };
-        let out_of_order = partition.sequences.out_of_order(batch.stamp.base_sequence);
+        let sequence = partition.sequences.out_of_order(batch.stamp.base_sequence);
         partition.sequences.failed();
         match verdict {
-            // What was in flight when the producer got another id fails with the old one, too.
-            Verdict::OutOfOrder if idempotent && out_of_order == SequenceError::Retry => {
+            // To a broker that has just become the leader, a producer whose first batch it did not
+            // get is unknown.
+            Verdict::OutOfOrder | Verdict::UnknownProducer
+                if idempotent && sequence == SequenceError::Retry =>
+            {
                 partition.put_back(batch);
             }
-            Verdict::OutOfOrder | Verdict::NewIdentity if idempotent => {
+            Verdict::OutOfOrder | Verdict::UnknownProducer | Verdict::Fenced if idempotent => {
                 tracing::warn!(%error, "the broker lost track of this producer; it takes a new id");
                 partition.last_error = Some(error);
+                let index = batch.index;
                 partition.put_back(batch);
-                self.want_identity();
+                self.lose_identity(index);
             }
             Verdict::Retry => {
                 tracing::debug!(%error, "a batch is sent again");
@@ -117,7 +120,7 @@ impl Sender {
                 let ambiguous = error.is_ambiguous();
                 self.give_up(&batch, error);
                 if ambiguous {
-                    self.want_identity();
+                    self.lose_identity(batch.index);
                 }
             }
         }
@@ -136,8 +139,16 @@ impl Sender {
         }
     }
 
-    fn want_identity(&mut self) {
-        if matches!(self.identity, Identity::Known { .. }) {
+    /// A partition's batches can no longer follow one another under the id that they have. If that
+    /// is the newest, another is asked for.
+    fn lose_identity(&mut self, index: usize) {
+        let Some(partition) = self.partitions.get_mut(index) else {
+            return;
+        };
+        partition.identity_lost = partition.identity.is_some();
+        if let (Identity::Known(newest), Some(lost)) = (self.identity, partition.identity)
+            && newest == lost
+        {
             self.identity = Identity::Wanted { not_before: Instant::now() };
         }
     }
@@ -176,7 +187,7 @@ impl Sender {
         }
         for (batch, error) in late {
             self.give_up(&batch, error);
-            self.want_identity();
+            self.lose_identity(batch.index);
         }
         next
     }
@@ -251,13 +262,10 @@ impl Sender {
         });
         match answer {
             Ok(answer) => {
-                self.identity = Identity::Known {
+                self.identity = Identity::Known(ProducerIdentity {
                     producer_id: answer.producer_id,
                     producer_epoch: answer.producer_epoch,
-                };
-                for partition in &mut self.partitions {
-                    partition.sequences.reset();
-                }
+                });
             }
             Err(error) if error.is_retriable() => {
                 tracing::debug!(%error, "no producer id yet");

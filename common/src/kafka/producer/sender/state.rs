@@ -24,6 +24,11 @@ pub(super) struct Partition {
     pub backoff: Backoff,
     /// What the last batch failed with.
     pub last_error: Option<ClientError>,
+    /// Who its batches say that they are from. It changes only between batches: what was sent under
+    /// one id and may have arrived has to be sent again under the same.
+    pub identity: Option<ProducerIdentity>,
+    /// Whether brokers no longer accept that.
+    pub identity_lost: bool,
     /// The broker that its last batch went to.
     pub sent_to: Option<BrokerId>,
     /// Whether the sender looks at it.
@@ -41,6 +46,8 @@ impl Partition {
             not_before: None,
             backoff,
             last_error: None,
+            identity: None,
+            identity_lost: false,
             sent_to: None,
             active: false,
             leader: (u64::MAX, None),
@@ -55,6 +62,35 @@ impl Partition {
             self.leader = (metadata.generation, leader);
         }
         self.leader.1
+    }
+
+    /// Sees to it that batches can be stamped: takes the producer's newest id, if there is one and
+    /// this is the time for it. Returns whether batches may be sent.
+    pub fn identify(&mut self, newest: &Identity) -> bool {
+        let Identity::Known(newest) = newest else {
+            return matches!(newest, Identity::None)
+                || (self.identity.is_some() && !self.identity_lost);
+        };
+        if self.identity == Some(*newest) {
+            return !self.identity_lost;
+        }
+        let settled = self.sequences.in_flight() == 0;
+        if settled && (self.identity.is_none() || self.identity_lost || self.retries.is_empty()) {
+            self.identity = Some(*newest);
+            self.identity_lost = false;
+            self.sequences.reset();
+        }
+        !self.identity_lost
+    }
+
+    /// What makes the next batch one of this producer.
+    pub fn stamp(&self, base_sequence: i32) -> Stamp {
+        match self.identity {
+            Some(ProducerIdentity { producer_id, producer_epoch }) => {
+                Stamp { producer_id, producer_epoch, base_sequence }
+            }
+            None => Stamp { producer_id: -1, producer_epoch: -1, base_sequence: -1 },
+        }
     }
 
     /// Puts a batch back among those that are to be sent again.
@@ -87,7 +123,15 @@ pub(super) enum Link {
     Up(Connection),
 }
 
+/// An id that a broker gave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ProducerIdentity {
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+}
+
 /// Who the producer is to the brokers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
     /// Nobody: it is not idempotent.
     None,
@@ -96,21 +140,12 @@ pub(super) enum Identity {
     /// And was asked for.
     Asking,
     /// This one.
-    Known { producer_id: i64, producer_epoch: i16 },
+    Known(ProducerIdentity),
 }
 
 impl Identity {
     pub fn new(idempotent: bool) -> Self {
         if idempotent { Self::Wanted { not_before: Instant::now() } } else { Self::None }
-    }
-
-    pub fn stamp(&self, base_sequence: i32) -> Stamp {
-        match *self {
-            Self::Known { producer_id, producer_epoch } => {
-                Stamp { producer_id, producer_epoch, base_sequence }
-            }
-            _ => Stamp { producer_id: -1, producer_epoch: -1, base_sequence: -1 },
-        }
     }
 }
 
