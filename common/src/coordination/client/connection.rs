@@ -14,9 +14,6 @@ use super::super::protocol::{
     SessionGrant,
 };
 
-/// How long a member may take to accept a connection and answer its hello.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// A connection whose hello was answered.
 pub struct Connection {
     /// What the member sends.
@@ -41,9 +38,13 @@ pub enum ConnectError {
     Refused(#[from] CoordinationError),
 }
 
-/// Connects and says hello.
-pub async fn connect(address: &str, hello: &ClientHello) -> Result<Connection, ConnectError> {
-    let opening = tokio::time::timeout(HELLO_TIMEOUT, open(address, hello));
+/// Connects and says hello; the member has `patience` to answer.
+pub async fn connect(
+    address: &str,
+    hello: &ClientHello,
+    patience: Duration,
+) -> Result<Connection, ConnectError> {
+    let opening = tokio::time::timeout(patience, open(address, hello));
     opening.await.unwrap_or(Err(ConnectError::NoAnswer))
 }
 

@@ -26,6 +26,11 @@ use crate::types::{SessionId, Zxid};
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// The bounds of the time that a member has to accept a connection and answer its hello: a third of
+/// the session's timeout within them, so that a silent member leaves time to go to another.
+const HELLO_TIMEOUT_MIN: Duration = Duration::from_millis(200);
+const HELLO_TIMEOUT_MAX: Duration = Duration::from_secs(5);
+
 /// Frames of a subscription that may wait to be taken; one that lags more is cut off and opened anew.
 const SUBSCRIPTION_FRAMES_MAX: usize = 1024;
 
@@ -116,7 +121,8 @@ impl Driver {
                 let place = self.next_address % self.config.addresses.len();
                 let Some(address) = self.config.addresses.get(place).cloned() else { break };
                 let sent_at_ms = monotonic_ms();
-                match connect(&address, &self.hello()).await {
+                let patience = self.third().clamp(HELLO_TIMEOUT_MIN, HELLO_TIMEOUT_MAX);
+                match connect(&address, &self.hello(), patience).await {
                     Ok(connection) => {
                         debug!(address, session_id = %connection.grant.session_id, "connected");
                         self.granted(&connection.grant, sent_at_ms);
@@ -226,7 +232,7 @@ impl Driver {
         if let Err(error) = self.begin(connection).await {
             return error;
         }
-        let third = Duration::from_millis(u64::from(self.session_timeout_ms / 3).max(1));
+        let third = self.third();
         let mut heartbeat = tokio::time::interval_at(Instant::now() + third, third);
         let mut heard_at = Instant::now();
         loop {
@@ -244,7 +250,9 @@ impl Driver {
                     self.asked(command, connection).await
                 }
                 _ = heartbeat.tick() => {
-                    if heard_at.elapsed() > third * 2 {
+                    // The heartbeat of a third ago has no answer: there is still time to go to another
+                    // member before the session ends.
+                    if heard_at.elapsed() > third + third / 2 {
                         return "the member is silent".to_owned();
                     }
                     let ping = Waiting::Ping { sent_at_ms: monotonic_ms() };
@@ -255,6 +263,10 @@ impl Driver {
                 return error;
             }
         }
+    }
+
+    fn third(&self) -> Duration {
+        Duration::from_millis(u64::from(self.session_timeout_ms / 3).max(1))
     }
 
     /// What comes first on each connection: identities, then the reads that are to be asked again.
@@ -318,7 +330,12 @@ impl Driver {
         let xid = self.next_xid;
         self.in_flight.push_back((xid, waiting));
         let frame = RequestFrame { xid, request };
-        connection.requests.send(&frame).await.map_err(|error| error.to_string())
+        // A member that takes nothing must not keep the driver from looking elsewhere.
+        let sending = tokio::time::timeout(self.third(), connection.requests.send(&frame));
+        match sending.await {
+            Ok(sent) => sent.map_err(|error| error.to_string()),
+            Err(_) => Err("the member takes no requests".to_owned()),
+        }
     }
 
     fn received(&mut self, frame: ServerFrame) -> Result<(), String> {
@@ -363,8 +380,15 @@ impl Driver {
                 self.session_expired();
                 return Err("the session has expired".to_owned());
             }
-            (Waiting::Reply { reply, .. }, result) => {
-                let _ = reply.send(result.map_err(ClientError::from));
+            (Waiting::Reply { request, reply }, result) => {
+                let result = result.map_err(|error| match error {
+                    // The member cannot tell either.
+                    CoordinationError::Unavailable if changes_something(&request) => {
+                        ClientError::Unknown
+                    }
+                    error => error.into(),
+                });
+                let _ = reply.send(result);
             }
             (Waiting::Ping { sent_at_ms }, Ok(_)) => self.extend_lease(sent_at_ms),
             (Waiting::Subscribe { open }, Ok(_)) => {
