@@ -69,6 +69,10 @@ pub const WRITE_PIECES_MAX: usize = 64;
 /// Bytes of a file that go through memory at once where `sendfile` cannot be used.
 pub const FILE_COPY_SIZE: usize = 256 * 1024;
 
+/// Replicas of one partition. More are refused as long as brokers do not replicate: a promise of
+/// copies that nobody makes would be worse than none.
+pub const REPLICATION_FACTOR_MAX: usize = 1;
+
 /// Partitions of one topic. All its nodes are written in one multi, which has to fit into a frame.
 pub const PARTITIONS_PER_TOPIC_MAX: usize = 10_000;
 

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::placement::{Candidate, Demand, place};
 use crate::config::broker::BrokerConfig;
-use crate::limits::PARTITIONS_PER_TOPIC_MAX;
+use crate::limits::{PARTITIONS_PER_TOPIC_MAX, REPLICATION_FACTOR_MAX};
 use crate::metadata::image::{MetadataImage, Overrides, TopicImage};
 use crate::metadata::watcher::ImageHandle;
 
@@ -98,6 +98,7 @@ impl ClusterAdmin {
         let image = self.image.load();
         check_name(&spec.name, &image)?;
         let replicas = self.replicas_of(&spec, &image)?;
+        check_replication_factor(&replicas)?;
         let overrides = self.checked_topic_overrides(&spec.configs)?;
         let random = || AdminError::new(ErrorCode::UnknownServerError, "No randomness for an id.");
         let id = Uuid::random().map_err(|_| random())?;
@@ -388,6 +389,19 @@ fn check_partition_count(partitions: usize) -> Result<(), AdminError> {
     }
     let text = format!("A topic has at most {PARTITIONS_PER_TOPIC_MAX} partitions.");
     Err(AdminError::new(ErrorCode::PolicyViolation, text))
+}
+
+fn check_replication_factor(replicas: &[Vec<BrokerId>]) -> Result<(), AdminError> {
+    match replicas.iter().map(Vec::len).max() {
+        Some(factor) if factor > REPLICATION_FACTOR_MAX => {
+            let text = format!(
+                "Replication factor {factor} is not offered yet: this version keeps \
+                 {REPLICATION_FACTOR_MAX} replica of each partition."
+            );
+            Err(AdminError::new(ErrorCode::InvalidReplicationFactor, text))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn place_on_live(

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod completions;
 pub mod configs;
 pub mod coordinator;
+pub mod dev;
 pub mod kafka_links;
 pub mod log;
 pub mod topics;
@@ -27,6 +28,8 @@ pub struct Arguments {
 /// What `ottla` can be told to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run a whole cluster in this process: a coordinator and brokers.
+    Dev(dev::DevArguments),
     /// Make, list, describe, change and remove topics.
     #[command(subcommand)]
     Topics(topics::TopicsCommand),
@@ -51,6 +54,7 @@ pub enum Command {
 /// Runs a command.
 pub async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Dev(arguments) => dev::run(context, arguments).await,
         Command::Topics(command) => topics::run(context, command).await,
         Command::Configs(command) => configs::run(context, command).await,
         Command::Bench(command) => bench::run(context, command).await,

@@ -1,0 +1,145 @@
+//! `ottla dev`: a whole cluster in one process, for trying things out and for tests.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+use ottla_broker::broker::{Broker, RunningBroker};
+use ottla_broker::config::broker::BrokerConfig;
+use ottla_common::config::{Settings, Source};
+use ottla_common::shutdown::{Shutdown, signalled};
+use ottla_common::telemetry::{self, LogFormat};
+use ottla_coordinator::server::{Config as CoordinatorConfig, Server};
+
+use crate::context::Context;
+use crate::output::misuse;
+
+/// How long the coordinator may take to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Flags of `ottla dev`.
+#[derive(Args, Debug)]
+pub struct DevArguments {
+    /// Where everything is kept.
+    #[arg(long, value_name = "DIR", default_value = "ottla-data")]
+    dir: PathBuf,
+    /// The first broker's port; further brokers take the ports after it. 0 takes free ones.
+    #[arg(long, default_value_t = 9092)]
+    port: u16,
+    /// The coordinator's port. 0 takes a free one.
+    #[arg(long, default_value_t = 2181)]
+    coordinator_port: u16,
+    /// How many brokers.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    brokers: u16,
+    /// A property for all brokers, under Kafka's name. Can be given more than once.
+    #[arg(long, value_name = "KEY=VALUE")]
+    config: Vec<String>,
+}
+
+/// Runs the cluster until SIGINT or SIGTERM.
+pub async fn run(context: &Context, arguments: DevArguments) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let _logging = telemetry::start(LogFormat::Text, "warn")?;
+    let coordination = Shutdown::new();
+    let coordinator = CoordinatorConfig {
+        listen: format!("127.0.0.1:{}", arguments.coordinator_port),
+        ..CoordinatorConfig::new(arguments.dir.join("coordinator"))
+    };
+    let coordinator = Server::start(coordinator, coordination.clone())
+        .await
+        .context("start the coordinator (--coordinator-port takes another port)")?;
+    let coordinator_address = coordinator.client_address.to_string();
+    let mut brokers = Vec::new();
+    for id in 1..=arguments.brokers {
+        let config = broker_config(&arguments, id, &coordinator_address)?;
+        let broker = Broker::start(config, Shutdown::new()).await;
+        brokers.push(broker.with_context(|| format!("start broker {id} (--port takes another)"))?);
+    }
+    let ready = Ready {
+        coordinator: coordinator_address,
+        brokers: brokers.iter().flat_map(addresses_of).collect(),
+        dir: std::path::absolute(&arguments.dir)?,
+        startup_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+    };
+    ready.print(context)?;
+    signalled().await?;
+    for broker in brokers {
+        broker.stop().await;
+    }
+    coordination.finish(STOP_PATIENCE).await;
+    Ok(())
+}
+
+fn broker_config(
+    arguments: &DevArguments,
+    id: u16,
+    coordinator_address: &str,
+) -> anyhow::Result<BrokerConfig> {
+    let port = match arguments.port {
+        0 => 0,
+        first => first
+            .checked_add(id - 1)
+            .ok_or_else(|| misuse(format!("there is no port for broker {id} after {first}")))?,
+    };
+    let mut settings = Settings::new();
+    let dir = arguments.dir.join(format!("broker-{id}"));
+    let own = [
+        ("node.id", id.to_string()),
+        ("log.dirs", path_text(&dir)?),
+        ("listeners", format!("PLAINTEXT://127.0.0.1:{port}")),
+        ("coordinator.connect", coordinator_address.to_owned()),
+    ];
+    for (key, value) in own {
+        settings.set(key.to_owned(), value, Source::File, "ottla dev".to_owned());
+    }
+    for property in &arguments.config {
+        settings.add_flag("--config", property)?;
+    }
+    Ok(BrokerConfig::from_settings(&settings)?)
+}
+
+fn path_text(path: &Path) -> anyhow::Result<String> {
+    let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
+    Ok(text.to_owned())
+}
+
+fn addresses_of(broker: &RunningBroker) -> Vec<(i32, String)> {
+    let id = broker.broker_id.0;
+    broker.addresses.values().map(|address| (id, address.to_string())).collect()
+}
+
+/// A cluster that serves, as it is told to people and programs.
+#[derive(serde::Serialize)]
+struct Ready {
+    coordinator: String,
+    brokers: BTreeMap<i32, String>,
+    dir: PathBuf,
+    startup_ms: u64,
+}
+
+impl Ready {
+    fn print(&self, context: &Context) -> anyhow::Result<()> {
+        if context.output.json {
+            return context.output.value(self);
+        }
+        let print = |line: String| context.output.line(line);
+        print(format!("coordinator  {}", self.coordinator))?;
+        for (id, address) in &self.brokers {
+            print(format!("broker {id}     {address}"))?;
+        }
+        print(format!("data         {}", self.dir.display()))?;
+        print(format!("ready in {} ms; Ctrl-C stops\n", self.startup_ms))?;
+        let bootstrap = self.brokers.values().next().cloned().unwrap_or_default();
+        let flag = match bootstrap.as_str() {
+            "127.0.0.1:9092" => String::new(),
+            address => format!(" -b {address}"),
+        };
+        print("Try, in another terminal:".to_owned())?;
+        print(format!("  ottla{flag} topics create greetings --partitions 3"))?;
+        print(format!("  echo 'hello, world' | ottla{flag} produce greetings"))?;
+        print(format!("  ottla{flag} consume greetings --from-beginning"))
+    }
+}
