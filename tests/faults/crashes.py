@@ -148,6 +148,8 @@ class Load(threading.Thread):
             "reconnect.backoff.max.ms": 100,
             "retry.backoff.ms": 20,
             "queue.buffering.max.messages": 2000,
+            # Refused connections are what this is about.
+            "log_level": 0,
         })
 
     def run(self):
