@@ -1,4 +1,9 @@
 //! What the tests of whole processes and clusters stand on.
+//!
+//! [`node`] runs a coordinator and a broker in this process; [`raw`] sends them single requests of
+//! a chosen version; [`proxy`] stands between a client and a server; [`datadriven`] plays stories.
 
 pub mod datadriven;
+pub mod node;
 pub mod proxy;
+pub mod raw;

@@ -64,9 +64,11 @@ impl ReplicaManager {
                 Some(_) => Err(ErrorCode::KafkaStorageError),
             };
         }
+        // A topic that is deleted goes from here first, and then from the image.
+        let is_held = self.topics.contains_key(topic);
         let image = self.image.load();
         let placed = image.topic(topic).and_then(|topic| topic.partition(partition));
-        match placed {
+        match placed.filter(|_| is_held) {
             None => Err(ErrorCode::UnknownTopicOrPartition),
             Some(placed) if placed.replicas.contains(&self.broker_id) => {
                 Err(ErrorCode::KafkaStorageError)
