@@ -1,6 +1,6 @@
 //! What can go wrong in the broker as a whole, and the only place that says which error code of the
-//! protocol stands for an error of ours. The matches are exhaustive on purpose: whoever adds an error
-//! decides here what clients see.
+//! protocol stands for an error of ours. The matches are exhaustive on purpose: whoever adds an
+//! error decides here what clients see.
 
 use std::net::AddrParseError;
 

@@ -1,8 +1,9 @@
 //! The broker.
 //!
-//! Modules from the bottom up; a module uses only those above it in this list: `limits`, `config`, `error`,
-//! `network` (which knows nothing but bytes and frames), `storage`, `metadata`, then `replication`,
-//! then `controller`, then `handlers`, then `broker`, which builds all parts and starts them.
+//! Modules from the bottom up; a module uses only those above it in this list: `limits`, `config`,
+//! `network` (which knows nothing but bytes and frames), `storage`, `error`, `metadata`, then
+//! `replication`, then `controller`, then `handlers`, then `broker`, which builds all parts and
+//! starts them.
 
 pub mod broker;
 pub mod config;

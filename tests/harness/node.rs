@@ -1,5 +1,5 @@
-//! A whole cluster of one node: a coordinator member and a broker in this process, on free ports, in
-//! a folder of their own.
+//! A whole cluster of one node: a coordinator member and a broker in this process, on free ports,
+//! in a folder of their own.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A client that sends exactly what it is told: any request in any version, with no negotiation and no
-//! retry.
+//! A client that sends exactly what it is told: any request in any version, with no negotiation and
+//! no retry.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -2,16 +2,18 @@
 //!
 //! Behaviour:
 //! - Lists the APIs of the one table, with their ranges.
-//! - Any other version is answered with UNSUPPORTED_VERSION in a body of version 0 that lists the range
-//!   of ApiVersions itself, upon which clients try again (KIP-511). The connection stays open.
+//! - Any other version is answered with UNSUPPORTED_VERSION in a body of version 0 that lists the
+//!   range of ApiVersions itself, upon which clients try again (KIP-511). The connection stays
+//!   open.
 //! - The response's header never has tagged fields.
 //!
 //! Version notes: 3 flexible, the client's software (KIP-511), which must be well-formed; features
-//! (KIP-584), of which only those with a minimum above 0 are shown below version 4 (KAFKA-17011); 5 the
-//! cluster and node that the client means (KIP-1242), REBOOTSTRAP_REQUIRED if it has found another.
+//! (KIP-584), of which only those with a minimum above 0 are shown below version 4 (KAFKA-17011); 5
+//! the cluster and node that the client means (KIP-1242), REBOOTSTRAP_REQUIRED if it has found
+//! another.
 //!
-//! Missing: features. None is finalized: `group.version` and `transaction.version` come with the groups
-//! and transactions that they stand for.
+//! Missing: features. None is finalized: `group.version` and `transaction.version` come with the
+//! groups and transactions that they stand for.
 
 use ottla_common::kafka::messages::api_versions::response::ApiVersion;
 use ottla_common::kafka::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};

@@ -1,6 +1,6 @@
 //! The words of authorization: what may be done to what. Handlers ask
-//! [`Context::is_authorized`](super::context::Context::is_authorized) before each side effect and for
-//! each resource inside of a request; an authorizer will stand behind that one function.
+//! [`Context::is_authorized`](super::context::Context::is_authorized) before each side effect and
+//! for each resource inside of a request; an authorizer will stand behind that one function.
 
 /// What may be done, with the numbers that Kafka's ACLs have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

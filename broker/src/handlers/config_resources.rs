@@ -67,7 +67,8 @@ fn check_topic_name(name: &str) -> Result<(), Refusal> {
         "" => "Topic name is invalid: the empty string is not allowed".to_owned(),
         "." | ".." => format!("Topic name is invalid: '{name}' is not allowed"),
         long if long.len() > 249 => format!(
-            "Topic name is invalid: the length of '{long}' is longer than the max allowed length 249"
+            "Topic name is invalid: the length of '{long}' is longer than the max allowed length \
+             249"
         ),
         other => format!(
             "Topic name is invalid: '{other}' contains one or more characters other than ASCII \

@@ -1,5 +1,5 @@
-//! What a handler is given besides its request: the parts of the broker, the connection, the header,
-//! and one image of the cluster, so that no reply mixes two states of it.
+//! What a handler is given besides its request: the parts of the broker, the connection, the
+//! header, and one image of the cluster, so that no reply mixes two states of it.
 
 use std::sync::Arc;
 

@@ -5,11 +5,11 @@
 //! - -1 partitions or replicas mean the broker's defaults; with an assignment both must be -1.
 //! - The reply comes when this broker's image shows the topics.
 //!
-//! Version notes: 4 defaults (KIP-464); 5 flexible, and the response tells partitions, replicas and configs
-//! (KIP-525); 7 topic ids (KIP-516).
+//! Version notes: 4 defaults (KIP-464); 5 flexible, and the response tells partitions, replicas and
+//! configs (KIP-525); 7 topic ids (KIP-516).
 //!
-//! Missing: the timeout is not observed, since a write to the coordinator either succeeds soon or is
-//! reported as unknown by itself.
+//! Missing: the timeout is not observed, since a write to the coordinator either succeeds soon or
+//! is reported as unknown by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,8 +1,8 @@
 //! DeleteRecords (key 21), versions 0 to 2.
 //!
 //! Behaviour:
-//! - Moves a partition's log start offset forward, to at most the high watermark; -1 means up to there.
-//!   The low watermark of the response is where the log starts then.
+//! - Moves a partition's log start offset forward, to at most the high watermark; -1 means up to
+//!   there. The low watermark of the response is where the log starts then.
 //! - Internal topics are INVALID_TOPIC_EXCEPTION; a compacted topic that does not also delete is
 //!   POLICY_VIOLATION.
 //!

@@ -1,8 +1,8 @@
 //! DeleteTopics (key 20), versions 1 to 6.
 //!
 //! Behaviour:
-//! - Each topic is deleted by itself; the reply comes when this broker's image no longer shows them. The
-//!   brokers drop the logs on their own.
+//! - Each topic is deleted by itself; the reply comes when this broker's image no longer shows
+//!   them. The brokers drop the logs on their own.
 //! - A topic that is named twice, or by nothing, or by name and id together, is INVALID_REQUEST.
 //! - TOPIC_DELETION_DISABLED if `delete.topic.enable` is false.
 //!

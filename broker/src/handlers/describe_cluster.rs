@@ -1,10 +1,11 @@
 //! DescribeCluster (key 60), versions 0 to 2.
 //!
 //! Behaviour:
-//! - The cluster's id, its controller, and the live brokers under the addresses of the client's listener.
+//! - The cluster's id, its controller, and the live brokers under the addresses of the client's
+//!   listener.
 //!
-//! Version notes: 1 endpoint type (KIP-919): brokers know only of brokers; 2 fenced brokers: there are
-//! none, a broker is registered or it is not there.
+//! Version notes: 1 endpoint type (KIP-919): brokers know only of brokers; 2 fenced brokers: there
+//! are none, a broker is registered or it is not there.
 //!
 //! Missing: nothing.
 

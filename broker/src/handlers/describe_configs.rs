@@ -1,12 +1,13 @@
 //! DescribeConfigs (key 32), versions 1 to 4.
 //!
 //! Behaviour:
-//! - Every config of a topic or of this broker, with its value, where that comes from, what it hides, and on
-//!   demand its documentation; or those of them that are named.
-//! - The broker resource with the empty name is what is set at run time for all brokers. Another broker's
-//!   configs are that broker's to tell.
+//! - Every config of a topic or of this broker, with its value, where that comes from, what it
+//!   hides, and on demand its documentation; or those of them that are named.
+//! - The broker resource with the empty name is what is set at run time for all brokers. Another
+//!   broker's configs are that broker's to tell.
 //!
-//! Version notes: 1 sources and synonyms (KIP-226); 3 types and documentation (KIP-569); 4 flexible.
+//! Version notes: 1 sources and synonyms (KIP-226); 3 types and documentation (KIP-569); 4
+//! flexible.
 //!
 //! Missing: broker loggers, client metrics and groups are INVALID_REQUEST.
 

@@ -1,12 +1,12 @@
 //! DescribeLogDirs (key 35), versions 1 to 5.
 //!
 //! Behaviour:
-//! - Each log directory of this broker with the partitions asked for that lie in it (all if null), their
-//!   sizes in bytes, and the size and usable rest of its volume. A failed directory is
+//! - Each log directory of this broker with the partitions asked for that lie in it (all if null),
+//!   their sizes in bytes, and the size and usable rest of its volume. A failed directory is
 //!   KAFKA_STORAGE_ERROR.
 //!
-//! Version notes: 2 flexible; 3 an error for the whole response; 4 volumes (KIP-827); 5 whether a directory
-//! takes no new replicas.
+//! Version notes: 2 flexible; 3 an error for the whole response; 4 volumes (KIP-827); 5 whether a
+//! directory takes no new replicas.
 //!
 //! Missing: future replicas (AlterReplicaLogDirs) and cordoned directories.
 

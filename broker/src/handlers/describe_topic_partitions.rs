@@ -1,8 +1,8 @@
 //! DescribeTopicPartitions (key 75), version 0 (KIP-966).
 //!
 //! Behaviour:
-//! - The topics asked for, all if none is named, by name; at most so many partitions in one response,
-//!   which then says with a cursor where the next one goes on.
+//! - The topics asked for, all if none is named, by name; at most so many partitions in one
+//!   response, which then says with a cursor where the next one goes on.
 //! - The cursor names the first topic, which need not be there any more, and its first partition.
 //!
 //! Missing: the last known eligible leader replicas, which are not kept; the list is empty.

@@ -1,18 +1,21 @@
 //! Fetch (key 1), versions 4 to 18.
 //!
 //! Behaviour:
-//! - Partitions are read in the order of the request or session, whole batches only, up to `max_bytes` in
-//!   all and `partition_max_bytes` each; the first batch is returned whatever its size.
-//! - While there are fewer than `min_bytes`, the request waits up to `max_wait_ms` for more; an error or a
-//!   divergence is told at once.
-//! - Incremental sessions (KIP-227). The records are not copied: the reply refers to the log's files.
+//! - Partitions are read in the order of the request or session, whole batches only, up to
+//!   `max_bytes` in all and `partition_max_bytes` each; the first batch is returned whatever its
+//!   size.
+//! - While there are fewer than `min_bytes`, the request waits up to `max_wait_ms` for more; an
+//!   error or a divergence is told at once.
+//! - Incremental sessions (KIP-227). The records are not copied: the reply refers to the log's
+//!   files.
 //!
 //! Version notes: 5 log start offset; 7 sessions; 9 leader epochs (KIP-320); 10 zstd; 11 rack and
 //! preferred replica (KIP-392); 12 flexible, divergence (KIP-595); 13 topic ids; 15 replica state
-//! (KIP-903); 16 new leaders (KIP-951); 17 directory ids; 18 the replica's high watermark (KIP-1166).
+//! (KIP-903); 16 new leaders (KIP-951); 17 directory ids; 18 the replica's high watermark
+//! (KIP-1166).
 //!
-//! Missing: fetches of followers (a replica id is CLUSTER_AUTHORIZATION_FAILED, since clients are not
-//! yet told from brokers) and reading from followers (no preferred read replica).
+//! Missing: fetches of followers (a replica id is CLUSTER_AUTHORIZATION_FAILED, since clients are
+//! not yet told from brokers) and reading from followers (no preferred read replica).
 
 mod read;
 

@@ -1,8 +1,8 @@
 //! IncrementalAlterConfigs (key 44), versions 0 to 1 (KIP-339).
 //!
 //! Behaviour:
-//! - Sets and removes single configs of a topic, this broker or all brokers, and adds to and takes from
-//!   lists. All changes of a resource are made, or none.
+//! - Sets and removes single configs of a topic, this broker or all brokers, and adds to and takes
+//!   from lists. All changes of a resource are made, or none.
 //! - A resource that is named twice is INVALID_REQUEST.
 //!
 //! Version notes: 1 flexible.
@@ -12,12 +12,10 @@
 use std::collections::BTreeSet;
 
 use ottla_common::kafka::ErrorCode;
-use ottla_common::kafka::messages::incremental_alter_configs::request::{
-    AlterConfigsResource, AlterableConfig,
-};
-use ottla_common::kafka::messages::incremental_alter_configs::response::AlterConfigsResourceResponse;
 use ottla_common::kafka::messages::incremental_alter_configs::{
     IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+    request::{AlterConfigsResource, AlterableConfig},
+    response::AlterConfigsResourceResponse,
 };
 
 use super::config_resources::{Refusal, change};

@@ -1,15 +1,15 @@
 //! InitProducerId (key 22), versions 0 to 5.
 //!
 //! Behaviour:
-//! - Gives an idempotent producer an id that no producer has had, with producer epoch 0. What the producer
-//!   had before does not matter: its old id is simply never used again.
+//! - Gives an idempotent producer an id that no producer has had, with producer epoch 0. What the
+//!   producer had before does not matter: its old id is simply never used again.
 //! - An id without an epoch, or the reverse, is INVALID_REQUEST.
 //!
-//! Version notes: 2 flexible; 3 the present id and epoch (KIP-360); 4 PRODUCER_FENCED; 5 transactions
-//! (KIP-890). 6 (KIP-939) is not final in Kafka and not served.
+//! Version notes: 2 flexible; 3 the present id and epoch (KIP-360); 4 PRODUCER_FENCED; 5
+//! transactions (KIP-890). 6 (KIP-939) is not final in Kafka and not served.
 //!
-//! Missing: transactions. A transactional id is TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which clients take
-//! as final.
+//! Missing: transactions. A transactional id is TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which
+//! clients take as final.
 
 use ottla_common::kafka::ErrorCode;
 use ottla_common::kafka::messages::init_producer_id::{

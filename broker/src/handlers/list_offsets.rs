@@ -1,14 +1,14 @@
 //! ListOffsets (key 2), versions 1 to 11.
 //!
 //! Behaviour:
-//! - Finds the first offset at or after a timestamp, or what one of the special timestamps stands for;
-//!   -1 is the end of what the isolation level lets a reader see.
+//! - Finds the first offset at or after a timestamp, or what one of the special timestamps stands
+//!   for; -1 is the end of what the isolation level lets a reader see.
 //! - No such offset is offset -1 without an error.
 //! - A partition that is asked for twice is INVALID_REQUEST.
 //!
-//! Version notes: 2 isolation level; 4 leader epochs; 6 flexible; 7 largest timestamp -3 (KIP-734); 8
-//! earliest local -4 (KIP-405); 9 latest tiered -5 (KIP-1005); 10 timeout; 11 earliest pending upload
-//! -6 (KIP-1023). A special timestamp below its version is UNSUPPORTED_VERSION.
+//! Version notes: 2 isolation level; 4 leader epochs; 6 flexible; 7 largest timestamp -3 (KIP-734);
+//! 8 earliest local -4 (KIP-405); 9 latest tiered -5 (KIP-1005); 10 timeout; 11 earliest pending
+//! upload -6 (KIP-1023). A special timestamp below its version is UNSUPPORTED_VERSION.
 //!
 //! Missing: tiered storage, hence -5 and -6 find nothing.
 

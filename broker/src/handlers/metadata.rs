@@ -1,16 +1,16 @@
 //! Metadata (key 3), versions 0 to 13.
 //!
 //! Behaviour:
-//! - Tells the live brokers under the addresses of the listener that the client came through, and the
-//!   topics asked for, by name or id, in the order of the request; all topics by name.
-//! - A topic that is not there is created if client and broker want it; the reply waits a moment for it,
-//!   and says LEADER_NOT_AVAILABLE if it takes longer.
+//! - Tells the live brokers under the addresses of the listener that the client came through, and
+//!   the topics asked for, by name or id, in the order of the request; all topics by name.
+//! - A topic that is not there is created if client and broker want it; the reply waits a moment
+//!   for it, and says LEADER_NOT_AVAILABLE if it takes longer.
 //! - A partition without a leader is LEADER_NOT_AVAILABLE with leader -1; its leader epoch stays.
 //!
-//! Version notes: 0 an empty list means all topics; 1 null means all, empty none; 4 the client may forbid
-//! creation; 5 offline replicas; 7 leader epochs; 8 authorized operations; 9 flexible; 10 topic ids in the
-//! response; 11 no cluster operations any more; 12 topics by id (KIP-516); 13 an error for the whole
-//! response (KIP-1102), never needed here.
+//! Version notes: 0 an empty list means all topics; 1 null means all, empty none; 4 the client may
+//! forbid creation; 5 offline replicas; 7 leader epochs; 8 authorized operations; 9 flexible; 10
+//! topic ids in the response; 11 no cluster operations any more; 12 topics by id (KIP-516); 13 an
+//! error for the whole response (KIP-1102), never needed here.
 //!
 //! Missing: nothing.
 

@@ -1,10 +1,11 @@
-//! The APIs. One file each, named as the API is; [`APIS`] is the only list of them, from which requests
-//! are dispatched and ApiVersions is answered. `not_offered.md` says what is missing, and why.
+//! The APIs. One file each, named as the API is; [`APIS`] is the only list of them, from which
+//! requests are dispatched and ApiVersions is answered. `not_offered.md` says what is missing, and
+//! why.
 //!
 //! A handler authorizes, validates, calls one part of the broker and fills the response. What the
 //! protocol can say is data in the response; `Err` closes the connection. Handlers that are done
-//! when they return are plain functions; those that write to the coordinator's tree are futures, which
-//! the connection's next request waits for.
+//! when they return are plain functions; those that write to the coordinator's tree are futures,
+//! which the connection's next request waits for.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
@@ -67,8 +68,8 @@ const fn api(key: ApiKey, (min, max): (i16, i16), serve: fn(Context, Reader) -> 
     Api { key, advertised_min: min, min, max, serve }
 }
 
-/// Produce is told from version 0 although 0 to 2 are refused: old clients of librdkafka take a higher
-/// one to mean that the broker knows no compression (KAFKA-18659).
+/// Produce is told from version 0 although 0 to 2 are refused: old clients of librdkafka take a
+/// higher one to mean that the broker knows no compression (KAFKA-18659).
 const PRODUCE: Api = Api {
     advertised_min: 0,
     ..api(ApiKey::Produce, (3, 13), |c, b| staged(c, b, produce::handle))

@@ -1,8 +1,9 @@
 //! OffsetForLeaderEpoch (key 23), versions 2 to 4.
 //!
 //! Behaviour:
-//! - For each partition the largest leader epoch that is not above the asked one, and where it ends, so
-//!   that a reader finds where its log parts from this one (KIP-101, KIP-320); -1 and -1 if unknown.
+//! - For each partition the largest leader epoch that is not above the asked one, and where it
+//!   ends, so that a reader finds where its log parts from this one (KIP-101, KIP-320); -1 and -1
+//!   if unknown.
 //!
 //! Version notes: 3 replica id; 4 flexible.
 //!

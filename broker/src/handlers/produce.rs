@@ -1,15 +1,16 @@
 //! Produce (key 0), versions 3 to 13.
 //!
 //! Behaviour:
-//! - Each partition's batch is appended when the request is dispatched, which fixes its order; the reply
-//!   waits for `acks`: 0 no reply, 1 the leader has it, -1 all in-sync replicas have it.
+//! - Each partition's batch is appended when the request is dispatched, which fixes its order; the
+//!   reply waits for `acks`: 0 no reply, 1 the leader has it, -1 all in-sync replicas have it.
 //! - `acks=0`: an error closes the connection, since there is no other way to tell it.
 //! - Exactly one batch of format v2 for each partition; zstd only from version 7.
 //! - Internal topics are for the broker alone.
 //!
-//! Version notes: 4 KAFKA_STORAGE_ERROR; 5 log start offset; 7 zstd (KIP-110); 8 record errors (KIP-467);
-//! 9 flexible; 10 the new leader with NOT_LEADER_OR_FOLLOWER (KIP-951); 12 implicit transaction
-//! partitions (KIP-890); 13 topic ids (KIP-516). 0 to 2 are advertised and refused (KAFKA-18659).
+//! Version notes: 4 KAFKA_STORAGE_ERROR; 5 log start offset; 7 zstd (KIP-110); 8 record errors
+//! (KIP-467); 9 flexible; 10 the new leader with NOT_LEADER_OR_FOLLOWER (KIP-951); 12 implicit
+//! transaction partitions (KIP-890); 13 topic ids (KIP-516). 0 to 2 are advertised and refused
+//! (KAFKA-18659).
 //!
 //! Missing: transactions. A transactional batch is TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
 
@@ -47,7 +48,8 @@ const ZSTD_FROM: i16 = 7;
 /// The first version that is told the new leader.
 const LEADER_HINTS_FROM: i16 = 10;
 
-/// A batch that was appended and is not yet committed: its place in the response, and what is waited for.
+/// A batch that was appended and is not yet committed: its place in the response, and what is
+/// waited for.
 struct Uncommitted {
     topic: usize,
     partition: usize,

@@ -69,8 +69,8 @@ pub fn find_topic<'a>(
     }
 }
 
-/// Whether a name can be a topic's: 1 to 249 ASCII letters, digits, `.`, `_` and `-`, and not one of
-/// the names that a file system gives a meaning.
+/// Whether a name can be a topic's: 1 to 249 ASCII letters, digits, `.`, `_` and `-`, and not one
+/// of the names that a file system gives a meaning.
 pub fn is_valid_name(name: &str) -> bool {
     let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     !matches!(name, "" | "." | "..") && name.len() <= 249 && name.bytes().all(is_legal)

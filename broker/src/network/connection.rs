@@ -1,8 +1,8 @@
 //! One client's connection, as one task: read, dispatch in order, send replies in order.
 //!
 //! The task is one hand-written `poll`, since its four activities (a request being dispatched, a
-//! reply being waited for, bytes going out, bytes coming in) touch the same state, and since a reply
-//! that is ready at once then leaves without any task being woken.
+//! reply being waited for, bytes going out, bytes coming in) touch the same state, and since a
+//! reply that is ready at once then leaves without any task being woken.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};

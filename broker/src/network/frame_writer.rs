@@ -1,5 +1,5 @@
-//! Sends replies: what is in memory by vectored writes, what is in log files by `sendfile`, from the
-//! page cache to the socket.
+//! Sends replies: what is in memory by vectored writes, what is in log files by `sendfile`, from
+//! the page cache to the socket.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -178,8 +178,8 @@ fn send_file(socket: &TcpStream, region: &FileRegion) -> io::Result<usize> {
     send_slices(socket, &[IoSlice::new(&bytes)], false)
 }
 
-/// The head of a region, at most [`limits::FILE_COPY_SIZE`] bytes of it, for sockets that `sendfile`
-/// cannot serve.
+/// The head of a region, at most [`limits::FILE_COPY_SIZE`] bytes of it, for sockets that
+/// `sendfile` cannot serve.
 pub fn read_region(region: &FileRegion) -> io::Result<Bytes> {
     use std::os::unix::fs::FileExt;
     let mut bytes = vec![0; region.length.min(limits::FILE_COPY_SIZE)];

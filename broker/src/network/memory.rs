@@ -1,5 +1,6 @@
-//! The budget for the memory of all requests under way. It is taken as bytes arrive, never at a size
-//! that a client merely announces, so that a client can hold no more of it than it has sent for.
+//! The budget for the memory of all requests under way. It is taken as bytes arrive, never at a
+//! size that a client merely announces, so that a client can hold no more of it than it has sent
+//! for.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

@@ -11,17 +11,17 @@
 //!
 //! # Order
 //!
-//! A connection's requests are given to [`Dispatch::dispatch`] one after the other: the next one only
-//! when the last returned. So whatever a handler does before it returns is done in the order in which
-//! the client asked. It may return a [`Reply::Later`] whose future only *waits*; then the next request
-//! starts at once. Replies leave in the order of the requests, whatever the order in which they are
-//! ready.
+//! A connection's requests are given to [`Dispatch::dispatch`] one after the other: the next one
+//! only when the last returned. So whatever a handler does before it returns is done in the order
+//! in which the client asked. It may return a [`Reply::Later`] whose future only *waits*; then the
+//! next request starts at once. Replies leave in the order of the requests, whatever the order in
+//! which they are ready.
 //!
 //! # Why no queue grows
 //!
 //! A connection stops reading while it has as many requests under way, or as many bytes of replies
-//! waiting, as [`limits`](crate::limits) allow; its reader holds at most one incomplete request; and
-//! the bytes of all requests together come out of one budget, taken as they arrive.
+//! waiting, as [`limits`](crate::limits) allow; its reader holds at most one incomplete request;
+//! and the bytes of all requests together come out of one budget, taken as they arrive.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
@@ -68,8 +68,9 @@ pub struct ConnectionInfo {
 
 /// What serves the requests of a listener's connections.
 pub trait Dispatch: Send + Sync + 'static {
-    /// Serves one request, whose `body` stands right behind the header. When the returned future completes, the order of the request's effects is
-    /// fixed, and the connection's next request is dispatched.
+    /// Serves one request, whose `body` stands right behind the header. When the returned future
+    /// completes, the order of the request's effects is fixed, and the connection's next request is
+    /// dispatched.
     fn dispatch(
         &self,
         connection: &Arc<ConnectionInfo>,

@@ -1,5 +1,5 @@
-//! What a request is answered with, in two stages: what is decided when the handler returns, and what
-//! is still waited for.
+//! What a request is answered with, in two stages: what is decided when the handler returns, and
+//! what is still waited for.
 
 use std::fmt;
 use std::future::Future;

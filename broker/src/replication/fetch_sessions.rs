@@ -1,11 +1,11 @@
 //! Incremental fetch sessions (KIP-227): the broker remembers which partitions a client fetches, so
 //! that the client sends only what changed, and is told only what changed.
 //!
-//! A session is opened by a full fetch with epoch 0, and each fetch in it carries the next epoch. What
-//! the client asked for lasts until it is changed or forgotten. A partition is in an incremental reply
-//! if it has records, an error or a divergence, or if its high watermark or log start offset moved
-//! since the client was last told. Partitions that gave records go to the end of the order, so that
-//! those that come last get their share of the bytes of a later reply.
+//! A session is opened by a full fetch with epoch 0, and each fetch in it carries the next epoch.
+//! What the client asked for lasts until it is changed or forgotten. A partition is in an
+//! incremental reply if it has records, an error or a divergence, or if its high watermark or log
+//! start offset moved since the client was last told. Partitions that gave records go to the end of
+//! the order, so that those that come last get their share of the bytes of a later reply.
 //!
 //! There are at most so many sessions; a new one takes the place of one that was not used for long,
 //! or else the client goes on without. Pure but for a short lock: times and randomness come in.
@@ -260,8 +260,8 @@ impl FetchContext {
         Self { wanted, session: None, is_incremental: false, epoch: FINAL_EPOCH }
     }
 
-    /// Ends the fetch: what the client is told of `news`, one for each wanted partition. The error is
-    /// for the whole reply: a later fetch of the same session overtook this one.
+    /// Ends the fetch: what the client is told of `news`, one for each wanted partition. The error
+    /// is for the whole reply: a later fetch of the same session overtook this one.
     pub fn finish(&self, news: &[PartitionNews]) -> Result<Selection, ErrorCode> {
         let everything = vec![true; news.len()];
         let Some(session) = &self.session else {

@@ -1,5 +1,5 @@
-//! Stories of fetch sessions. A line is what the client sends, and what it is told:
-//! `fetch <session> <epoch> [topic:offset ...] [-topic ...] | topic=<records>@<high watermark> ...`.
+//! Stories of fetch sessions. A line is what the client sends, and what it is told: `fetch
+//! <session> <epoch> [topic:offset ...] [-topic ...] | topic=<records>@<high watermark> ...`.
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
@@ -84,7 +84,8 @@ fn name_and_offset(wanted: &WantedPartition) -> String {
     format!("{}:{}", name(wanted), wanted.fetch_offset)
 }
 
-/// `a=3@10`: three records, high watermark 10; `a=error`; nothing said: no records, high watermark 1.
+/// `a=3@10`: three records, high watermark 10; `a=error`; nothing said: no records, high watermark
+/// 1.
 fn find_news(news: &str, wanted: &WantedPartition) -> PartitionNews {
     let quiet = PartitionNews { high_watermark: 1, ..PartitionNews::default() };
     let Some(said) = news
