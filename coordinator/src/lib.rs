@@ -13,7 +13,6 @@
 
 pub mod config;
 pub mod consensus;
-pub mod error;
 pub mod frontends;
 pub mod limits;
 pub mod requests;

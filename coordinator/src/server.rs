@@ -7,14 +7,24 @@ use ottla_common::net::{self, ConnectionLimits, Listener};
 use ottla_common::shutdown::Shutdown;
 
 pub use crate::config::Config;
-use crate::consensus::{Ensemble, EnsembleOptions};
-use crate::error::Result;
+use crate::consensus::{Ensemble, EnsembleOptions, StartError};
 use crate::frontends;
 use crate::requests::{Service, ServiceOptions};
 use crate::watches::LiveState;
 
 /// Connections from this machine that are let in when the limit is reached.
 const LOOPBACK_RESERVE: usize = 16;
+
+/// Why a member cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The member's state cannot be taken up.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The system refused something.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
 
 /// Starts members.
 #[derive(Debug)]
@@ -32,7 +42,7 @@ impl Server {
     /// Loads the state and begins to serve. The member runs until `shutdown` is told to stop; its
     /// tasks are `shutdown`'s, so that who waits for them waits for the member. Several members may
     /// run in one process, each with a data folder of its own.
-    pub async fn start(config: Config, shutdown: Shutdown) -> Result<RunningServer> {
+    pub async fn start(config: Config, shutdown: Shutdown) -> Result<RunningServer, Error> {
         // Bound before the state is loaded: a port that is taken is told at once.
         let listener = net::bind(&config.listen).await?;
         let limits = ConnectionLimits {

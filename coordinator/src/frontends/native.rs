@@ -34,6 +34,9 @@ use crate::watches::{Answer, Closed, Outbox, Outgoing};
 const BATCH_SIZE: usize = 256 * 1024;
 const READ_SIZE: usize = 16 * 1024;
 
+/// How often a session is counted as heard from while its requests cannot be taken.
+const KEEP_ALIVE_MS: u64 = 100;
+
 /// The bytes that a request takes in memory beside its frame.
 const REQUEST_OVERHEAD: usize = 256;
 
@@ -141,7 +144,7 @@ async fn converse(
     // Where the client leaves, what it asked before is still carried out.
     let reading = async {
         tokio::select! {
-            read = requests.submit_all(submit, (service, session_id)) => match read {
+            read = requests.submit_all(submit, (service, outbox, session_id)) => match read {
                 Ok(()) => Ending::ClientLeft,
                 Err(error) => {
                     tracing::info!(session_id = %session_id, %error, "connection broke");
@@ -185,15 +188,12 @@ impl Requests {
     async fn submit_all(
         &mut self,
         submit: mpsc::Sender<Submission>,
-        (service, session_id): (&Service, SessionId),
+        (service, outbox, session_id): (&Service, &Outbox, SessionId),
     ) -> Result<(), CodecError> {
         let budget = Arc::new(Semaphore::new(REQUEST_BYTES_IN_FLIGHT_MAX));
         while let Some(frame) = self.next(REQUEST_SIZE_MAX).await? {
             service.touch(session_id);
             let size = u32::try_from(frame.len() + REQUEST_OVERHEAD).unwrap_or(u32::MAX);
-            let Ok(permit) = Arc::clone(&budget).acquire_many_owned(size).await else {
-                return Ok(());
-            };
             let (xid, request) = match decode_message(&frame) {
                 Ok(RequestFrame { xid, request }) => (xid, Some(request)),
                 // A newer client's request? Then it is told, and may go on with others.
@@ -202,7 +202,11 @@ impl Requests {
                     Err(_) => return Err(error),
                 },
             };
-            if submit.send(Submission { xid, request, permit }).await.is_err() {
+            let submitting = async {
+                let permit = Arc::clone(&budget).acquire_many_owned(size).await.ok()?;
+                submit.send(Submission { xid, request, permit }).await.ok()
+            };
+            if keep_alive(submitting, (service, outbox, session_id)).await.is_none() {
                 return Ok(());
             }
         }
@@ -221,6 +225,23 @@ impl Requests {
                 let cut = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
                 return if is_between { Ok(None) } else { Err(cut().into()) };
             }
+        }
+    }
+}
+
+/// Waits for something of this member's, and meanwhile counts the session as heard from: its client
+/// may well have sent more that cannot be read yet. But not where it is the client that does not
+/// read.
+async fn keep_alive<T>(
+    waiting: impl Future<Output = T>,
+    (service, outbox, session_id): (&Service, &Outbox, SessionId),
+) -> T {
+    tokio::pin!(waiting);
+    loop {
+        match tokio::time::timeout(Duration::from_millis(KEEP_ALIVE_MS), &mut waiting).await {
+            Ok(done) => return done,
+            Err(_) if outbox.is_full() => {}
+            Err(_) => service.touch(session_id),
         }
     }
 }

@@ -148,6 +148,11 @@ impl Outbox {
         self.0.drained.notify_waiters();
     }
 
+    /// Whether so much is queued that the client must read first.
+    pub fn is_full(&self) -> bool {
+        self.0.queue.lock().size >= OUTBOX_SIZE_MAX
+    }
+
     /// Waits until not too much is queued. Returns whether the connection lives on.
     pub async fn room(&self) -> bool {
         loop {
@@ -228,5 +233,67 @@ fn size_of(outgoing: &Outgoing) -> usize {
             nodes.iter().map(|(path, node)| HEAD + path.len() + node.data().len()).sum()
         }
         Outgoing::Changes { changes, .. } => changes.iter().map(Change::size).sum(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use ottla_common::coordination::protocol::WatchEventKind;
+
+    use super::*;
+
+    fn event() -> Outgoing {
+        let (kind, path) = (WatchEventKind::NodeCreated, "/a".to_owned());
+        Outgoing::Watch(WatchEvent { kind, path, zxid: Zxid(1) })
+    }
+
+    fn reply(xid: u64, size: usize) -> Outgoing {
+        let answer = Answer::Ephemerals(vec!["x".repeat(size)]);
+        Outgoing::Reply { xid, zxid: Zxid(1), result: Ok(answer) }
+    }
+
+    #[test]
+    fn what_went_in_first_comes_out_first_and_the_end_comes_last() {
+        let outbox = Outbox::new();
+        assert!(outbox.take(1).now_or_never().is_none());
+        outbox.put(reply(1, 0));
+        outbox.put(event());
+        outbox.put(reply(2, 0));
+        outbox.close(Closed::Quietly);
+        outbox.put(reply(3, 0));
+        let taken = outbox.take(usize::MAX).now_or_never().unwrap().unwrap();
+        assert!(matches!(
+            taken[..],
+            [Outgoing::Reply { xid: 1, .. }, Outgoing::Watch(_), Outgoing::Reply { xid: 2, .. }]
+        ));
+        assert!(outbox.take(1).now_or_never().unwrap().is_none());
+    }
+
+    #[test]
+    fn there_is_room_again_when_enough_was_taken() {
+        let outbox = Outbox::new();
+        assert_eq!(outbox.room().now_or_never(), Some(true));
+        for xid in 0..3 {
+            outbox.put(reply(xid, OUTBOX_SIZE_MAX / 2));
+        }
+        assert!(outbox.is_full() && outbox.room().now_or_never().is_none());
+        outbox.take(1).now_or_never().unwrap().unwrap();
+        outbox.take(1).now_or_never().unwrap().unwrap();
+        assert_eq!(outbox.room().now_or_never(), Some(true));
+        outbox.close(Closed::Quietly);
+        assert_eq!(outbox.room().now_or_never(), Some(false));
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_its_events_is_cut_off() {
+        let outbox = Outbox::new();
+        for _ in 0..WATCH_EVENTS_QUEUED_MAX {
+            outbox.put(event());
+        }
+        assert_eq!(outbox.closed(), None);
+        outbox.put(event());
+        let closed = outbox.closed();
+        assert!(matches!(closed, Some(Closed::Because(CoordinationError::LimitReached { .. }))));
     }
 }

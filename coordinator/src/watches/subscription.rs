@@ -161,3 +161,56 @@ impl Subscription {
         visible
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ottla_common::coordination::protocol::{Acl, CreateMode, Op};
+
+    use super::*;
+    use crate::limits::HISTORY_SIZE_MAX;
+    use crate::tree::{Action, Command};
+
+    fn write(live: &LiveState, op: Op) {
+        let command = Command::by_ensemble(Action::Write(op));
+        live.apply(Zxid(live.zxid().0 + 1), 0, &command).unwrap();
+    }
+
+    fn set(size: usize) -> Op {
+        Op::SetData { path: "/a".to_owned(), data: vec![0; size], version: None }
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_that_falls_behind_what_is_kept_is_cut_off() {
+        let live = Arc::new(LiveState::default());
+        let path = "/a".to_owned();
+        let (data, mode, acl) = (Vec::new(), CreateMode::Persistent, Acl::open());
+        write(&live, Op::Create { path, data, mode, acl });
+        let outbox = Outbox::new();
+        let nobody = Arc::from([]);
+        let subscription = Subscription::begin(&live.view(), 1, "/", None, nobody).unwrap();
+        let running = {
+            let (live, outbox) = (Arc::clone(&live), outbox.clone());
+            tokio::spawn(async move { subscription.run(&live, &outbox).await })
+        };
+        // It reads the snapshot and a few changes, and then no more, while others write.
+        outbox.take(1).await.unwrap();
+        const SIZE: usize = 1_000_000;
+        for _ in 0..20 {
+            write(&live, set(SIZE));
+        }
+        while !outbox.is_full() {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..HISTORY_SIZE_MAX / SIZE + 300 {
+            write(&live, set(SIZE));
+        }
+        let mut frames = 0;
+        while outbox.take(1).await.is_some() {
+            frames += 1;
+        }
+        running.await.unwrap();
+        assert!(frames >= 8, "what was queued is still sent");
+        let closed = outbox.closed();
+        assert!(matches!(closed, Some(Closed::Because(CoordinationError::LimitReached { .. }))));
+    }
+}
