@@ -60,16 +60,25 @@ impl Context {
     /// # Errors
     /// If no broker answers.
     pub async fn cluster(&self) -> anyhow::Result<Cluster> {
-        cluster(&self.bootstrap_servers).await
+        cluster(&self.bootstrap_servers, false).await
+    }
+
+    /// The same, for who sends: asking for a topic may make it, if the brokers do that.
+    ///
+    /// # Errors
+    /// If no broker answers.
+    pub async fn cluster_that_creates(&self) -> anyhow::Result<Cluster> {
+        cluster(&self.bootstrap_servers, true).await
     }
 }
 
-/// The cluster that these brokers belong to.
+/// The cluster that these brokers belong to. `creates`: asking for a topic may make it.
 ///
 /// # Errors
 /// If none of them answers.
-pub async fn cluster(bootstrap_servers: &[String]) -> anyhow::Result<Cluster> {
-    let mut options = ClusterOptions::default();
+pub async fn cluster(bootstrap_servers: &[String], creates: bool) -> anyhow::Result<Cluster> {
+    let mut options =
+        ClusterOptions { allow_auto_topic_creation: creates, ..ClusterOptions::default() };
     options.client.client_id = "ottla-cli".to_owned();
     let connected = Cluster::connect(bootstrap_servers, options).await;
     connected.map_err(|error| match error {

@@ -3,10 +3,12 @@
 pub mod bench;
 pub mod completions;
 pub mod configs;
+pub mod consume;
 pub mod coordinator;
 pub mod dev;
 pub mod kafka_links;
 pub mod log;
+pub mod produce;
 pub mod topics;
 
 use clap::{Parser, Subcommand};
@@ -30,6 +32,10 @@ pub struct Arguments {
 pub enum Command {
     /// Run a whole cluster in this process: a coordinator and brokers.
     Dev(dev::DevArguments),
+    /// Send records.
+    Produce(produce::ProduceArguments),
+    /// Receive records.
+    Consume(consume::ConsumeArguments),
     /// Make, list, describe, change and remove topics.
     #[command(subcommand)]
     Topics(topics::TopicsCommand),
@@ -55,6 +61,8 @@ pub enum Command {
 pub async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Dev(arguments) => dev::run(context, arguments).await,
+        Command::Produce(arguments) => produce::run(context, &arguments).await,
+        Command::Consume(arguments) => consume::run(context, &arguments).await,
         Command::Topics(command) => topics::run(context, command).await,
         Command::Configs(command) => configs::run(context, command).await,
         Command::Bench(command) => bench::run(context, command).await,

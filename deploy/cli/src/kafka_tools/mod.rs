@@ -86,7 +86,7 @@ impl CommonArguments {
             settings.add_file(file)?;
             check_security(settings.text("security.protocol", "PLAINTEXT").as_str())?;
         }
-        context::cluster(&context::addresses(servers, 9092)).await
+        context::cluster(&context::addresses(servers, 9092), false).await
     }
 }
 
