@@ -90,8 +90,7 @@ const BROKER: Order = &[
 const CLI: Order = &[
     ("output", &[]),
     ("context", &["output"]),
-    ("dev", &["context"]),
-    ("commands", &["dev"]),
+    ("commands", &["context"]),
     ("kafka_tools", &["commands"]),
 ];
 

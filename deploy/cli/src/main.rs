@@ -3,7 +3,7 @@
 //! Called under the name of one of Kafka's tools, it takes that tool's flags and prints what that
 //! tool prints.
 //!
-//! Modules from the bottom up: `output`, `context`, `dev`, `commands`, `kafka_tools`.
+//! Modules from the bottom up: `output`, `context`, `commands`, `kafka_tools`.
 
 mod commands;
 mod context;
