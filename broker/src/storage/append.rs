@@ -97,8 +97,8 @@ impl Log {
     /// Writes what the leader sent (whole batches; a cut-off last one is ignored), CRCs checked.
     ///
     /// # Errors
-    /// If a batch is corrupt or does not continue the log, or the disk fails. Batches before the one
-    /// at fault have been appended.
+    /// If a batch is corrupt or does not continue the log, or the disk fails. Batches before the
+    /// one at fault have been appended.
     pub fn append_as_follower(
         &self,
         records: Bytes,
@@ -256,7 +256,11 @@ impl Log {
         if !active.should_roll(&whole, config, now_ms) {
             return Ok((active, false));
         }
-        // A segment's name is the first offset in it, which after a gap is the batch's.
+        // Segments follow one another without a gap, so that recovery can tell when one lost its
+        // end; a gap that compaction left lies at the beginning of a segment, if that can hold it.
+        let end = self.log_end_offset();
+        let is_near = last_offset - end <= i64::from(i32::MAX);
+        let base_offset = if is_near { end } else { base_offset };
         let segment = self.roll(appender, config, base_offset, now_ms)?;
         Ok((segment, true))
     }

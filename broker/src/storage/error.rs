@@ -1,4 +1,5 @@
-//! What can go wrong in storage, as types. The broker's `error.rs` maps them to protocol error codes.
+//! What can go wrong in storage, as types. The broker's `error.rs` maps them to protocol error
+//! codes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ pub enum StorageError {
         what: String,
     },
     /// Another process uses the log directory.
-    #[error("log directory {} is in use by another process (its .lock file is locked)", path.display())]
+    #[error("log directory {} is in use by another process (.lock is locked)", path.display())]
     Locked {
         /// The log directory.
         path: PathBuf,
@@ -53,7 +54,7 @@ pub enum StorageError {
         /// The partition's folder.
         path: PathBuf,
     },
-    /// A leftover of another topic of the same name that stands in the way and could not be moved.
+    /// No directory is online, or the log may be in one that is not.
     #[error("no online log directory can take {what}")]
     NoDirectory {
         /// The partition.

@@ -1,9 +1,9 @@
 //! Group commit: brings what was appended to disk, one `fdatasync` for all who wait for a log.
 //!
-//! A request costs a flag, and a place in a queue if the log is not in it yet. A few threads for each
-//! directory take logs from its queue and flush them. While a log is being flushed, further requests
-//! set its flag only, and it is flushed once more for all of them together: the busier the log, the
-//! larger its groups, with nobody waiting for a timer.
+//! A request costs a flag, and a place in a queue if the log is not in it yet. A few threads for
+//! each directory take logs from its queue and flush them. While a log is being flushed, further
+//! requests set its flag only, and it is flushed once more for all of them together: the busier the
+//! log, the larger its groups, with nobody waiting for a timer.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;

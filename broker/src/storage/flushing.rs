@@ -12,10 +12,6 @@ use super::producer_snapshot::snapshot_file;
 pub struct LogCheckpoint {
     /// Everything before is on disk, with its indexes.
     pub recovery_point: i64,
-    /// The high watermark.
-    pub high_watermark: i64,
-    /// The log start offset, if it is not the base offset of the first segment.
-    pub log_start_offset: Option<i64>,
 }
 
 impl Log {
@@ -118,12 +114,15 @@ impl Log {
             }
             *offsets
         });
+        Ok(LogCheckpoint { recovery_point: offsets.recovery_point })
+    }
+
+    /// The log start offset, if it is not the base offset of the first segment and so has to be
+    /// written down.
+    pub fn start_within_segment(&self) -> Option<i64> {
+        let start = self.log_start_offset();
         let first = self.segments.load().first().map(|segment| segment.base_offset());
-        Ok(LogCheckpoint {
-            recovery_point: offsets.recovery_point,
-            high_watermark: offsets.high_watermark,
-            log_start_offset: (first != Some(offsets.start)).then_some(offsets.start),
-        })
+        (first != Some(start)).then_some(start)
     }
 
     fn sync_side_files(&self) -> Result<(), StorageError> {
@@ -152,8 +151,8 @@ impl Log {
         Ok(())
     }
 
-    /// Refuses everything from now on, flushes, takes a snapshot of the producers and writes all side
-    /// files. Returns the last checkpoint, which is the log's end.
+    /// Refuses everything from now on, flushes, takes a snapshot of the producers and writes all
+    /// side files. Returns the last checkpoint, which is the log's end.
     ///
     /// # Errors
     /// If the disk fails; the log has to be recovered then.

@@ -38,7 +38,8 @@ fn offset_of(name: &str, suffix: &str) -> Option<i64> {
     if is_offset { digits.parse().ok() } else { None }
 }
 
-/// Finishes or undoes what was under way, and lists the rest. Indexes without a segment are removed.
+/// Finishes or undoes what was under way, and lists the rest. Indexes without a segment are
+/// removed.
 ///
 /// # Errors
 /// If the disk fails.

@@ -18,6 +18,8 @@ use super::recovery::OpenOptions;
 pub(super) struct LoadedDir {
     pub dir: Arc<LogDir>,
     pub was_clean: bool,
+    /// All its logs are known, even if not all of them are opened.
+    pub is_complete: bool,
     pub logs: Vec<Log>,
     /// Logs that cannot be opened, and why.
     pub damaged: BTreeMap<TopicPartition, String>,
@@ -60,6 +62,7 @@ pub(super) fn load(config: &LogManagerConfig, dir: Arc<LogDir>, now_ms: i64) -> 
     let mut loaded = LoadedDir {
         dir: dir.clone(),
         was_clean: false,
+        is_complete: true,
         logs: Vec::new(),
         damaged: BTreeMap::new(),
         stray: Vec::new(),
@@ -69,6 +72,7 @@ pub(super) fn load(config: &LogManagerConfig, dir: Arc<LogDir>, now_ms: i64) -> 
         error!(directory = %dir.path().display(), %error, "could not open the logs of a directory");
         dir.fail(&error);
         loaded.was_clean = false;
+        loaded.is_complete = false;
     }
     loaded
 }
@@ -103,10 +107,7 @@ fn load_logs(
     let was_clean = loaded.was_clean;
     let options = |topic_partition: &TopicPartition| OpenOptions {
         was_clean,
-        recovery_point: checkpoints.recovery_points.get(topic_partition).copied().unwrap_or(0),
-        log_start_offset: checkpoints.log_start_offsets.get(topic_partition).copied().unwrap_or(0),
-        high_watermark: checkpoints.high_watermarks.get(topic_partition).copied().unwrap_or(0),
-        now_ms,
+        ..OpenOptions::of(&checkpoints, topic_partition, now_ms)
     };
     let results = Mutex::new(Vec::with_capacity(found.len()));
     let threads = config.recovery_threads_per_dir.clamp(1, found.len().max(1));

@@ -1,11 +1,11 @@
 //! The log of one partition. All methods take `&self`; a `Log` is shared as `Arc<Log>`.
 //!
-//! **Who waits for whom.** Appends, truncation and deletion of segments take the `appender` lock one
-//! after another. Reads take none of it: they look at the list of segments, which is replaced as a
-//! whole, and at the segments' short locks. A flush works on the open files of the segments that it
-//! found and holds only `flushing`, so that appends go on while the disk works. The small locks
-//! (`offsets`, `transactions`, `epochs`) are held for moments and never over a call to the disk, but
-//! for the lists that are written by [`Log::prepare_checkpoint`].
+//! **Who waits for whom.** Appends, truncation and deletion of segments take the `appender` lock
+//! one after another. Reads take none of it: they look at the list of segments, which is replaced
+//! as a whole, and at the segments' short locks. A flush works on the open files of the segments
+//! that it found and holds only `flushing`, so that appends go on while the disk works. The small
+//! locks (`offsets`, `transactions`, `epochs`) are held for moments and never over a call to the
+//! disk, but for the lists that are written by [`Log::prepare_checkpoint`].
 //!
 //! This file has what a log is; `append.rs`, `log_reader.rs`, `timestamps.rs`, `truncation.rs`,
 //! `retention.rs`, `flushing.rs` and `recovery.rs` what is done with it.
@@ -286,8 +286,9 @@ impl Log {
         high_watermark
     }
 
-    /// The first offset that `read_committed` may not see: the smaller of the high watermark and the
-    /// start of the oldest transaction that is open or whose marker is not below the high watermark.
+    /// The first offset that `read_committed` may not see: the smaller of the high watermark and
+    /// the start of the oldest transaction that is open or whose marker is not below the high
+    /// watermark.
     pub fn last_stable_offset(&self) -> i64 {
         // In this order: a transaction that begins after the first look begins above it.
         let high_watermark = self.high_watermark();
@@ -310,7 +311,8 @@ impl Log {
         self.epochs.read().epoch_for_offset(offset)
     }
 
-    /// The largest epoch not above `leader_epoch`, and where it ends; (-1, -1) if unknown (KIP-101).
+    /// The largest epoch not above `leader_epoch`, and where it ends; (-1, -1) if unknown
+    /// (KIP-101).
     pub fn end_offset_for_leader_epoch(&self, leader_epoch: i32) -> (i32, i64) {
         let end = self.log_end_offset();
         self.epochs.read().end_offset_for(leader_epoch, end).unwrap_or((-1, -1))
@@ -375,6 +377,11 @@ impl Log {
             _ => {}
         }
         error
+    }
+
+    /// Whether the log was closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// From now on nothing is appended, read or flushed.

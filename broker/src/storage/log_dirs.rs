@@ -1,8 +1,8 @@
 //! The folders that logs lie in, each failing for itself.
 //!
-//! A directory is locked while a broker uses it (`.lock`), knows whose it is (`meta.properties`), and
-//! says whether it was closed cleanly (`.kafka_cleanshutdown`). After a failure of its disk nothing in
-//! it is read or written any more: what a failed `fdatasync` left behind is unknown.
+//! A directory is locked while a broker uses it (`.lock`), knows whose it is (`meta.properties`),
+//! and says whether it was closed cleanly (`.kafka_cleanshutdown`). After a failure of its disk
+//! nothing in it is read or written any more: what a failed `fdatasync` left behind is unknown.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -33,6 +33,8 @@ pub struct DirCheckpoints {
     pub high_watermarks: Offsets,
     /// Log start offsets that are not the base offset of the first segment.
     pub log_start_offsets: Offsets,
+    /// The file of recovery points was there and whole, so that a log that is not in it has none.
+    pub has_recovery_points: bool,
 }
 
 /// Called once when the directory goes offline, on a thread of its own.
@@ -204,21 +206,23 @@ impl LogDir {
     /// # Errors
     /// If the disk fails.
     pub fn load_checkpoints(&self) -> Result<DirCheckpoints, StorageError> {
-        let load = |name: &str| -> Result<Offsets, StorageError> {
+        let load = |name: &str| -> Result<(Offsets, bool), StorageError> {
             let path = self.path.join(name);
             match read_offsets(&self.file_system, &path)? {
-                Content::Found(offsets) => Ok(offsets),
-                Content::Missing => Ok(Offsets::new()),
+                Content::Found(offsets) => Ok((offsets, true)),
+                Content::Missing => Ok((Offsets::new(), false)),
                 Content::Damaged(what) => {
                     warn!(file = %path.display(), %what, "checkpoint is damaged, going without");
-                    Ok(Offsets::new())
+                    Ok((Offsets::new(), false))
                 }
             }
         };
+        let (recovery_points, has_recovery_points) = load(RECOVERY_POINT_FILE)?;
         let loaded = DirCheckpoints {
-            recovery_points: load(RECOVERY_POINT_FILE)?,
-            high_watermarks: load(HIGH_WATERMARK_FILE)?,
-            log_start_offsets: load(LOG_START_FILE)?,
+            recovery_points,
+            high_watermarks: load(HIGH_WATERMARK_FILE)?.0,
+            log_start_offsets: load(LOG_START_FILE)?.0,
+            has_recovery_points,
         };
         *self.checkpoints.lock() = loaded.clone();
         Ok(loaded)
@@ -228,19 +232,32 @@ impl LogDir {
         write_offsets(&self.file_system, &self.path.join(name), offsets)
     }
 
-    /// Replaces the checkpoints, writing the files that change.
+    /// The checkpoints as they are on disk.
+    pub fn checkpoints(&self) -> DirCheckpoints {
+        self.checkpoints.lock().clone()
+    }
+
+    /// Changes the checkpoints, writing the files that change. Nobody else changes them meanwhile,
+    /// so what `change` sees of a log is not outdated by one who cuts or deletes it: they change
+    /// the log first and its checkpoints then.
     ///
     /// # Errors
     /// If the disk fails.
-    pub fn write_checkpoints(&self, new: DirCheckpoints) -> Result<(), StorageError> {
+    pub fn update_checkpoints(
+        &self,
+        change: impl FnOnce(&mut DirCheckpoints),
+    ) -> Result<(), StorageError> {
         let mut current = self.checkpoints.lock();
+        let mut new = current.clone();
+        change(&mut new);
+        new.has_recovery_points = true;
         if current.log_start_offsets != new.log_start_offsets {
             self.write_checkpoint(LOG_START_FILE, &new.log_start_offsets)?;
         }
         if current.high_watermarks != new.high_watermarks {
             self.write_checkpoint(HIGH_WATERMARK_FILE, &new.high_watermarks)?;
         }
-        if current.recovery_points != new.recovery_points {
+        if current.recovery_points != new.recovery_points || !current.has_recovery_points {
             self.write_checkpoint(RECOVERY_POINT_FILE, &new.recovery_points)?;
         }
         *current = new;
@@ -284,11 +301,11 @@ impl LogDir {
     /// # Errors
     /// If the disk fails.
     pub fn forget(&self, topic_partition: &TopicPartition) -> Result<(), StorageError> {
-        let mut new = self.checkpoints.lock().clone();
-        new.recovery_points.remove(topic_partition);
-        new.high_watermarks.remove(topic_partition);
-        new.log_start_offsets.remove(topic_partition);
-        self.write_checkpoints(new)
+        self.update_checkpoints(|checkpoints| {
+            checkpoints.recovery_points.remove(topic_partition);
+            checkpoints.high_watermarks.remove(topic_partition);
+            checkpoints.log_start_offsets.remove(topic_partition);
+        })
     }
 }
 

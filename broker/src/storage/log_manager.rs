@@ -1,8 +1,9 @@
 //! All logs of a broker: opened at the start, made, deleted, flushed, checkpointed and closed.
 //!
-//! A log directory holds a folder `<topic>-<partition>` for each log. `<topic>-<partition>.<id>-delete`
-//! was deleted and waits for its removal; `<topic>-<partition>.<id>-stray` belonged to another topic of
-//! the same name and is kept until somebody decides.
+//! A log directory holds a folder `<topic>-<partition>` for each log.
+//! `<topic>-<partition>.<id>-delete` was deleted and waits for its removal;
+//! `<topic>-<partition>.<id>-stray` belonged to another topic of the same name and is kept until
+//! somebody decides.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -106,6 +107,8 @@ pub struct LogManager {
     flusher: Flusher,
     listener: RwLock<Option<FailureListener>>,
     was_clean_start: bool,
+    /// A directory could not be opened, and nobody knows which logs are in it.
+    lacks_directory: bool,
     last_retention_ms: AtomicI64,
     last_expiry_ms: AtomicI64,
 }
@@ -131,6 +134,8 @@ impl LogManager {
             return Err(StorageError::NoDirectory { what: "any log".to_owned() });
         }
         let dirs: Vec<Arc<LogDir>> = loaded.iter().map(|loaded| loaded.dir.clone()).collect();
+        let lacks_directory =
+            loaded.len() < config.dirs.len() || loaded.iter().any(|loaded| !loaded.is_complete);
         let was_clean_start = loaded.iter().all(|loaded| loaded.was_clean);
         let logs = join(loaded)?;
         let paths: Vec<PathBuf> = dirs.iter().map(|dir| dir.path().to_owned()).collect();
@@ -145,6 +150,7 @@ impl LogManager {
             flusher,
             listener: RwLock::new(None),
             was_clean_start,
+            lacks_directory,
             last_retention_ms: AtomicI64::new(now_ms),
             last_expiry_ms: AtomicI64::new(now_ms),
         });
@@ -156,6 +162,8 @@ impl LogManager {
                 }
             }));
         }
+        // A second crash need not read all of this again.
+        manager.checkpoint();
         Ok(manager)
     }
 
@@ -180,11 +188,12 @@ impl LogManager {
         self.logs.read().damaged.clone()
     }
 
-    /// The log of a partition, made if it is not there. A log of the same name with another topic id
-    /// is set aside as stray, never deleted.
+    /// The log of a partition, made if it is not there. A log of the same name with another topic
+    /// id is set aside as stray, never deleted.
     ///
     /// # Errors
-    /// If the log is damaged, no directory is online, or the disk fails.
+    /// If the log is damaged, no directory is online, or the disk fails; and if a directory could
+    /// not be opened at the start, in which the log might be.
     pub fn get_or_create(
         &self,
         topic_partition: &TopicPartition,
@@ -198,7 +207,7 @@ impl LogManager {
             log.dir().check_online()?;
             match log.topic_id() {
                 Some(id) if id != topic_id => {
-                    warn!(log = %topic_partition, %id, "the log is of another topic, setting aside");
+                    warn!(log = %topic_partition, %id, "setting aside the log of another topic");
                     self.set_aside(&log)?;
                 }
                 Some(_) => {
@@ -231,14 +240,17 @@ impl LogManager {
         now_ms: i64,
     ) -> Result<Arc<Log>, StorageError> {
         let dir = self.choose_dir(topic_partition)?;
+        let folder = dir.path().join(topic_partition.to_string());
+        if !self.config.file_system.exists(&folder) {
+            if self.lacks_directory {
+                // Made anew elsewhere, it would be empty, and its records would seem to be lost.
+                let what = format!("{topic_partition}: it may be in a directory that is offline");
+                return Err(StorageError::NoDirectory { what });
+            }
+            dir.forget(topic_partition).inspect_err(|error| fail_dir(&dir, error))?;
+        }
         // It may be there as a stray one: then it is opened like any log that was not closed.
-        let options = OpenOptions {
-            was_clean: false,
-            recovery_point: 0,
-            log_start_offset: 0,
-            high_watermark: 0,
-            now_ms,
-        };
+        let options = OpenOptions::of(&dir.checkpoints(), topic_partition, now_ms);
         let opened = Log::open(&dir, topic_partition.clone(), config.clone(), options);
         let log = opened.inspect_err(|error| fail_dir(&dir, error))?;
         match log.topic_id() {
@@ -416,22 +428,22 @@ impl LogManager {
 
     /// Writes recovery points, high watermarks and log start offsets (each minute).
     pub fn checkpoint(&self) {
-        let mut by_dir: BTreeMap<&Path, DirCheckpoints> =
-            self.dirs.iter().map(|dir| (dir.path(), DirCheckpoints::default())).collect();
-        let logs = self.logs();
-        for log in &logs {
+        let mut prepared = Vec::new();
+        for log in self.logs() {
             match log.prepare_checkpoint() {
-                Ok(checkpoint) => {
-                    if let Some(checkpoints) = by_dir.get_mut(log.dir().path()) {
-                        note(checkpoints, log.topic_partition(), checkpoint);
-                    }
-                }
+                Ok(checkpoint) => prepared.push((log, checkpoint)),
                 Err(error) => warn!(log = %log.topic_partition(), %error, "checkpoint failed"),
             }
         }
         for dir in self.dirs.iter().filter(|dir| dir.check_online().is_ok()) {
-            let checkpoints = by_dir.remove(dir.path()).unwrap_or_default();
-            if let Err(error) = dir.write_checkpoints(checkpoints) {
+            let written = dir.update_checkpoints(|checkpoints| {
+                for (log, checkpoint) in &prepared {
+                    if log.dir().path() == dir.path() && !log.is_closed() {
+                        note(checkpoints, log, *checkpoint);
+                    }
+                }
+            });
+            if let Err(error) = written {
                 warn!(directory = %dir.path().display(), %error, "checkpoint failed");
                 fail_dir(dir, &error);
             }
@@ -464,24 +476,29 @@ impl LogManager {
 
     fn close_logs(&self, broker_epoch: i64) {
         for dir in self.dirs.iter().filter(|dir| dir.check_online().is_ok()) {
-            let mut checkpoints = DirCheckpoints::default();
+            let mut closed = Vec::new();
             let mut is_clean = true;
-            for log in self.logs().iter().filter(|log| log.dir().path() == dir.path()) {
+            for log in self.logs() {
+                if log.dir().path() != dir.path() {
+                    continue;
+                }
                 match log.close() {
-                    Ok(checkpoint) => note(&mut checkpoints, log.topic_partition(), checkpoint),
+                    Ok(checkpoint) => closed.push((log, checkpoint)),
                     Err(error) => {
                         warn!(log = %log.topic_partition(), %error, "did not close cleanly");
                         is_clean = false;
                     }
                 }
             }
-            if !is_clean {
-                // The checkpoints on disk are from before and still true.
-                continue;
-            }
-            let marked = dir
-                .write_checkpoints(checkpoints)
-                .and_then(|()| dir.write_clean_shutdown(broker_epoch));
+            let written = dir.update_checkpoints(|checkpoints| {
+                for (log, checkpoint) in &closed {
+                    note(checkpoints, log, *checkpoint);
+                }
+            });
+            let marked = written.and_then(|()| match is_clean {
+                true => dir.write_clean_shutdown(broker_epoch),
+                false => Ok(()),
+            });
             if let Err(error) = marked {
                 warn!(directory = %dir.path().display(), %error, "did not close cleanly");
             }
@@ -489,17 +506,16 @@ impl LogManager {
     }
 }
 
-fn note(
-    checkpoints: &mut DirCheckpoints,
-    topic_partition: &TopicPartition,
-    checkpoint: LogCheckpoint,
-) {
-    let key = topic_partition.clone();
-    checkpoints.recovery_points.insert(key.clone(), checkpoint.recovery_point);
-    checkpoints.high_watermarks.insert(key.clone(), checkpoint.high_watermark);
-    if let Some(log_start_offset) = checkpoint.log_start_offset {
-        checkpoints.log_start_offsets.insert(key, log_start_offset);
-    }
+/// Enters a log into its directory's checkpoints; it may have been cut since it was prepared.
+fn note(checkpoints: &mut DirCheckpoints, log: &Log, checkpoint: LogCheckpoint) {
+    let key = log.topic_partition().clone();
+    let recovery_point = checkpoint.recovery_point.min(log.offsets().recovery_point);
+    checkpoints.recovery_points.insert(key.clone(), recovery_point);
+    checkpoints.high_watermarks.insert(key.clone(), log.high_watermark());
+    match log.start_within_segment() {
+        Some(log_start_offset) => checkpoints.log_start_offsets.insert(key, log_start_offset),
+        None => checkpoints.log_start_offsets.remove(&key),
+    };
 }
 
 /// Takes a directory offline for a failure of its disk, unless that is only full.

@@ -141,8 +141,8 @@ impl Log {
         self.failed(error)
     }
 
-    /// About how many bytes lie between two offsets: no call to the disk for the newest segment, and
-    /// wrong by no more than an index interval (or a batch) at each end.
+    /// About how many bytes lie between two offsets: no call to the disk for the newest segment,
+    /// and wrong by no more than an index interval (or a batch) at each end.
     pub fn bytes_between(&self, offset: i64, upper_bound: i64) -> u64 {
         if offset >= upper_bound {
             return 0;

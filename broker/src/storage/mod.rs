@@ -10,12 +10,12 @@
 //! | `.lock` | locked while a broker uses the directory | [`log_dirs`] |
 //! | `meta.properties` | whose it is: cluster, broker, its own id | [`meta_properties`] |
 //! | `.kafka_cleanshutdown` | only there after a clean stop; has the broker epoch | [`log_dirs`] |
-//! | `recovery-point-offset-checkpoint` | up to where each log needs no recovery | [`checkpoints`] |
+//! | `recovery-point-offset-checkpoint` | before it no recovery is needed | [`checkpoints`] |
 //! | `replication-offset-checkpoint` | high watermarks | [`checkpoints`] |
 //! | `log-start-offset-checkpoint` | where logs start, if within a segment | [`checkpoints`] |
 //! | `<topic>-<partition>/` | a log | |
-//! | `<topic>-<partition>.<id>-delete/` | a deleted log that readers may still use | [`log_manager`] |
-//! | `<topic>-<partition>.<id>-stray/` | a log of another topic of that name, kept | [`log_manager`] |
+//! | `<topic>-<partition>.<id>-delete/` | a deleted log, perhaps in use | [`log_manager`] |
+//! | `<topic>-<partition>.<id>-stray/` | another topic's log, kept | [`log_manager`] |
 //!
 //! A **log's folder**; `N` is the first offset of a segment in 20 digits:
 //!
@@ -50,7 +50,8 @@
 //! # Modules
 //!
 //! From the bottom up: [`files`] (the only way to the disk), the formats, [`segment`], [`log`] (one
-//! partition; it names the files that its methods are in), [`log_dirs`], [`flusher`], [`log_manager`].
+//! partition; it names the files that its methods are in), [`log_dirs`], [`flusher`],
+//! [`log_manager`].
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 pub mod aborted_index;

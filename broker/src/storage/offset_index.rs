@@ -1,8 +1,8 @@
 //! `.index`: which byte of the segment file holds which offset.
 //!
 //! Entries of 8 bytes, big-endian: offset relative to the segment's base offset (u32), position
-//! (u32). An entry names the *last* offset of the batch that begins at the position. Entries grow in
-//! both; there is one about every `index.interval.bytes`, so a lookup gives a place to begin to
+//! (u32). An entry names the *last* offset of the batch that begins at the position. Entries grow
+//! in both; there is one about every `index.interval.bytes`, so a lookup gives a place to begin to
 //! scan. Kafka keeps the file of the active segment at `segment.index.bytes`, filled up with zeros,
 //! and cuts it when it closes the segment; both are read here.
 

@@ -1,10 +1,10 @@
 //! `<offset>.snapshot`: all producers of a log as they were when it ended at that offset, so that
 //! recovery need not read the log from its start. One is written at each roll and at a clean stop.
 //!
-//! Big-endian: version (i16, 1), CRC-32C of all that follows it (u32), number of entries (i32), then
-//! entries of 46 bytes: producer id (i64), producer epoch (i16), last sequence (i32), last offset
-//! (i64), last offset minus first of the last batch (i32), timestamp (i64), coordinator epoch (i32),
-//! first offset of the open transaction (i64). -1 where there is nothing.
+//! Big-endian: version (i16, 1), CRC-32C of all that follows it (u32), number of entries (i32),
+//! then entries of 46 bytes: producer id (i64), producer epoch (i16), last sequence (i32), last
+//! offset (i64), last offset minus first of the last batch (i32), timestamp (i64), coordinator
+//! epoch (i32), first offset of the open transaction (i64). -1 where there is nothing.
 
 use std::path::{Path, PathBuf};
 

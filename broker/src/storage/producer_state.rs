@@ -1,8 +1,10 @@
-//! What a log knows of the idempotent and transactional producers that wrote to it (KIP-98, KIP-360).
+//! What a log knows of the idempotent and transactional producers that wrote to it (KIP-98,
+//! KIP-360).
 //!
 //! Pure: batches go in by their headers, in log order; the same batches give the same state on the
-//! leader, on a follower and after recovery. For each producer the last five batches are remembered,
-//! as many as a client may have in flight, so that a retry is answered with its first offset.
+//! leader, on a follower and after recovery. For each producer the last five batches are
+//! remembered, as many as a client may have in flight, so that a retry is answered with its first
+//! offset.
 
 use std::collections::BTreeMap;
 

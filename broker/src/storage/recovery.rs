@@ -2,8 +2,8 @@
 //! recovery point is read, checked, and cut where it stops being whole.
 //!
 //! What lies before the recovery point was on disk, so a batch there that does not parse is no torn
-//! write but damage: the log is not opened, and nothing of it is deleted. Side files (indexes, epochs,
-//! snapshots) only ever repeat what the batches say, and are made anew if they are damaged.
+//! write but damage: the log is not opened, and nothing of it is deleted. Side files (indexes,
+//! epochs, snapshots) only ever repeat what the batches say, and are made anew if they are damaged.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,14 +19,14 @@ use super::append_validation::find_marker;
 use super::batch_scan::{
     BatchScan, LOOKUP_PIECE_BYTES, SEQUENTIAL_PIECE_BYTES, ScanError, ScannedBatch, read_batch,
 };
-use super::checkpoints::{Content, read_epochs, read_topic_id};
+use super::checkpoints::{Content, Offsets, read_epochs, read_topic_id};
 use super::error::StorageError;
 use super::files::FileSystem;
 use super::leader_epochs::LeaderEpochs;
 use super::leftovers::{self, FolderContents};
 use super::log::{Appender, LoadedLog, Log};
 use super::log_config::LogConfig;
-use super::log_dirs::LogDir;
+use super::log_dirs::{DirCheckpoints, LogDir};
 use super::offsets::LogOffsets;
 use super::producer_snapshot::{self, snapshot_file};
 use super::producer_state::{Producers, TransactionChange, Transactions};
@@ -37,14 +37,31 @@ use super::segment::{Segment, segment_file};
 pub struct OpenOptions {
     /// The directory was closed cleanly.
     pub was_clean: bool,
-    /// Everything before is on disk; 0 if that is not known.
+    /// Everything before is on disk; 0 if nothing is known to be.
     pub recovery_point: i64,
+    /// Nothing is known because the file of recovery points is missing or damaged.
+    pub recovery_point_is_lost: bool,
     /// As checkpointed; 0 if not.
     pub log_start_offset: i64,
     /// As checkpointed; 0 if not.
     pub high_watermark: i64,
     /// Wall time.
     pub now_ms: i64,
+}
+
+impl OpenOptions {
+    /// Those of a log that was not closed cleanly.
+    pub fn of(checkpoints: &DirCheckpoints, topic_partition: &TopicPartition, now_ms: i64) -> Self {
+        let get = |offsets: &Offsets| offsets.get(topic_partition).copied().unwrap_or(0);
+        Self {
+            was_clean: false,
+            recovery_point: get(&checkpoints.recovery_points),
+            recovery_point_is_lost: !checkpoints.has_recovery_points,
+            log_start_offset: get(&checkpoints.log_start_offsets),
+            high_watermark: get(&checkpoints.high_watermarks),
+            now_ms,
+        }
+    }
 }
 
 impl Log {
@@ -144,7 +161,8 @@ impl Recovery<'_> {
         contents.base_offsets.iter().map(open).collect()
     }
 
-    /// The epochs in their file, or else those of all batches; and whether the file is to be written.
+    /// The epochs in their file, or else those of all batches; and whether the file is to be
+    /// written.
     fn load_epochs(&self, segments: &[Arc<Segment>]) -> Result<(LeaderEpochs, bool), StorageError> {
         let what = match read_epochs(&self.file_system, self.folder)? {
             Content::Found(epochs) => return Ok((epochs, false)),
@@ -265,6 +283,7 @@ impl Recovery<'_> {
             }
             let is_whole = self.rescan(&segment, &mut rebuild, epochs)?;
             number += 1;
+            let is_whole = is_whole && !self.lost_its_end(&segment, segments.get(number));
             if !is_whole {
                 self.remove_segments(segments.get(number..).unwrap_or_default())?;
                 segments.truncate(number);
@@ -281,7 +300,8 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Takes the segment that was written to last as a clean stop left it. Returns whether it is so.
+    /// Takes the segment that was written to last as a clean stop left it. Returns whether it is
+    /// so.
     fn try_resume(&self, segment: &Segment) -> Result<bool, StorageError> {
         let length = segment.file().length().map_err(segment.error("read"))?;
         let is_sane = {
@@ -337,6 +357,25 @@ impl Recovery<'_> {
         }
         segment.sync_data().map_err(segment.error("flush"))?;
         Ok(failure.is_none())
+    }
+
+    /// Whether a segment ends before the next one begins: what was not synced of a file may be lost
+    /// to the last byte, and leaves no trace in it. What comes later must go then too, or the log
+    /// would have a hole. (Who makes gaps on purpose, by compaction, moves the recovery point
+    /// first.)
+    fn lost_its_end(&self, segment: &Segment, next: Option<&Arc<Segment>>) -> bool {
+        let (end_offset, Some(next)) = (segment.end_offset(), next) else { return false };
+        if self.options.was_clean || self.options.recovery_point_is_lost {
+            // Any gap may be one that compaction made.
+            return false;
+        }
+        let gap = next.base_offset().saturating_sub(end_offset);
+        let is_hole = gap != 0 && gap <= i64::from(i32::MAX);
+        if is_hole {
+            let (file, next) = (segment.file().path().display(), next.base_offset());
+            warn!(%file, end_offset, next, "the end of a segment was not completely written");
+        }
+        is_hole
     }
 
     fn next_checked(
@@ -413,7 +452,8 @@ impl Recovery<'_> {
     fn remove_segments(&self, segments: &[Arc<Segment>]) -> Result<(), StorageError> {
         for segment in segments.iter().rev() {
             let base_offset = segment.base_offset();
-            warn!(file = %segment.file().path().display(), "removing a segment after the log's end");
+            let path = segment.file().path();
+            warn!(file = %path.display(), "removing a segment after the log's end");
             for suffix in [".log", ".index", ".timeindex", ".txnindex", ".snapshot"] {
                 let path = segment_file(self.folder, base_offset, suffix);
                 self.file_system.remove(&path).map_err(StorageError::io("remove", &path))?;
@@ -469,8 +509,8 @@ fn note_epoch(epochs: &mut LeaderEpochs, header: &BatchHeader) {
     }
 }
 
-/// The newest snapshot that is not damaged, and its offset; nobody at the very start if there is none.
-/// Damaged ones are removed.
+/// The newest snapshot that is not damaged, and its offset; nobody at the very start if there is
+/// none. Damaged ones are removed.
 pub(super) fn newest_snapshot(
     file_system: &FileSystem,
     folder: &Path,

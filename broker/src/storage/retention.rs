@@ -24,9 +24,10 @@ impl Log {
             return Ok(None);
         }
         if offset > offsets.start {
+            // In this order, so that a checkpoint that is under way does not write the old start.
+            self.move_start(offset);
             let written = self.dir.set_log_start_offset(&self.topic_partition, offset);
             written.map_err(|error| self.failed(error))?;
-            self.move_start(offset);
         }
         Ok(Some(self.log_start_offset()))
     }

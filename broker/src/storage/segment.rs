@@ -1,7 +1,8 @@
 //! One stretch of a log: a `.log` file of record batches, one after another, and its indexes.
 //!
 //! The appender writes to the newest segment only, the active one; readers and flushers use all
-//! segments meanwhile. What they share stands behind a lock that nobody holds while writing batches.
+//! segments meanwhile. What they share stands behind a lock that nobody holds while writing
+//! batches.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -423,8 +424,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Renames the files so that they are no segment any more; returns what is to be removed once no
-    /// reader needs it.
+    /// Renames the files so that they are no segment any more; returns what is to be removed once
+    /// no reader needs it.
     pub fn rename_deleted(&self) -> io::Result<Vec<PathBuf>> {
         let mut renamed = Vec::new();
         for suffix in [".log", ".index", ".timeindex", ".txnindex"] {

@@ -12,8 +12,8 @@ use super::recovery::{ProducerRebuild, newest_snapshot};
 use super::segment::Segment;
 
 impl Log {
-    /// Cuts everything from `offset` on, and a batch that `offset` is in the midst of. Lowers the high watermark if need be, which is logged: it
-    /// may only happen after an unclean election.
+    /// Cuts everything from `offset` on, and a batch that `offset` is in the midst of. Lowers the
+    /// high watermark if need be, which is logged: it may only happen after an unclean election.
     ///
     /// # Errors
     /// If the disk fails; the directory is offline then.
@@ -34,14 +34,16 @@ impl Log {
             );
         }
         info!(log = %self.topic_partition, offset, end = offsets.end, "truncating the log");
-        self.dir.lower_recovery_point(&self.topic_partition, offset).map_err(|e| self.failed(e))?;
-        // From here on a failure leaves the log in pieces, which only recovery can join.
-        self.cut(&mut appender, offset).inspect_err(|error| self.dir.fail(error))
+        // First nobody may look there any more, nor promise on disk that all is well there.
+        self.update_offsets(|offsets| offsets.cut(offset));
+        // A failure from here on leaves the log in pieces, which only recovery can join.
+        self.dir
+            .lower_recovery_point(&self.topic_partition, offset)
+            .and_then(|()| self.cut(&mut appender, offset))
+            .inspect_err(|error| self.dir.fail(error))
     }
 
     fn cut(&self, appender: &mut Appender, offset: i64) -> Result<(), StorageError> {
-        // First nobody may look there any more.
-        self.update_offsets(|offsets| offsets.cut(offset));
         let segments = self.segments.load_full();
         let kept = segments.partition_point(|segment| segment.base_offset() <= offset).max(1);
         let (kept, removed) = segments.split_at(kept.min(segments.len()));
@@ -100,6 +102,7 @@ impl Log {
         offset: i64,
     ) -> Result<(), StorageError> {
         info!(log = %self.topic_partition, offset, "throwing the log away and starting anew");
+        self.update_offsets(|offsets| offsets.recovery_point = offsets.start);
         self.dir.forget(&self.topic_partition).map_err(|error| self.failed(error))?;
         let mut start = || {
             let removed = self.segments.load_full();
@@ -127,7 +130,9 @@ impl Log {
             *offsets = super::offsets::LogOffsets::opened(offset, offset, offset);
             offsets.cuts = cuts;
         });
-        Ok(())
+        // A checkpoint may have been under way.
+        let lowered = self.dir.lower_recovery_point(&self.topic_partition, offset);
+        lowered.inspect_err(|error| self.dir.fail(error))
     }
 
     /// Takes files of segments away that are not in the list any more. Readers that have them open

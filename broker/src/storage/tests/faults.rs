@@ -1,6 +1,7 @@
 //! Disks that are full, fail or lie.
 
 use super::*;
+use crate::storage::log_dirs::DirCheckpoints;
 
 #[test]
 fn a_full_disk_refuses_and_later_goes_on() {
@@ -123,10 +124,9 @@ fn a_truncation_is_on_disk_before_the_recovery_point_is_passed() {
     log.flush().unwrap();
     let checkpoint = log.prepare_checkpoint().unwrap();
     assert_eq!(checkpoint.recovery_point, 8);
-    let recovery_points = [(fixture.topic_partition(), 8)].into();
-    let checkpoints =
-        crate::storage::log_dirs::DirCheckpoints { recovery_points, ..Default::default() };
-    log.dir().write_checkpoints(checkpoints).unwrap();
+    let key = fixture.topic_partition();
+    let change = |on_disk: &mut DirCheckpoints| on_disk.recovery_points.extend([(key, 8)]);
+    log.dir().update_checkpoints(change).unwrap();
     log.truncate_to(4).unwrap();
     let path = fixture.folder.path().join("recovery-point-offset-checkpoint");
     assert_eq!(std::fs::read_to_string(path).unwrap(), "0\n1\nt 0 4\n");

@@ -1,5 +1,6 @@
-//! Logs for, and of, Apache Kafka's own tools and broker. Run by hand, since they need those:
-//! `OTTLA_FOREIGN_DIR=… cargo test -p ottla-broker --lib foreign -- --ignored`.
+//! Logs for, and of, Apache Kafka's own tools and broker. `OTTLA_FOREIGN_DIR` names a folder to
+//! write one to, or a data directory of Kafka to read; without it, both are done in a folder of
+//! their own.
 
 use ottla_common::kafka::compression::Compression;
 use ottla_common::kafka::records::EndTransactionMarker;
@@ -8,27 +9,22 @@ use ottla_common::types::BrokerId;
 use super::*;
 use crate::storage::log_manager::{LogManager, LogManagerConfig};
 
-fn foreign_dir() -> PathBuf {
-    PathBuf::from(std::env::var("OTTLA_FOREIGN_DIR").expect("OTTLA_FOREIGN_DIR"))
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
-/// Writes all that a log can hold, for `kafka-dump-log` to read.
-#[test]
-#[ignore = "writes a log for other tools"]
-fn write_a_log() {
-    let path = foreign_dir();
-    let dir = Arc::new(LogDir::open(&FileSystem::real(), &path).unwrap());
+/// A log of all that a log can hold.
+fn write(path: &Path) -> i64 {
+    let dir = Arc::new(LogDir::open(&FileSystem::real(), path).unwrap());
     let config = LogConfig { segment_bytes: 40_000, ..LogConfig::default() };
     let key = TopicPartition::new("t", 0);
     let log = Log::open(&dir, key, Arc::new(config), crashed(0)).unwrap();
     for number in 0..60_i32 {
-        let compression = Compression::ALL[number as usize % 5];
-        let base_sequence = number * 20;
         let options = BatchOptions {
-            compression,
+            compression: Compression::ALL[number as usize % 5],
             producer_id: 9,
             producer_epoch: 0,
-            base_sequence,
+            base_sequence: number * 20,
             ..BatchOptions::default()
         };
         let timestamp = NOW_MS + i64::from(number) * 1000;
@@ -49,44 +45,59 @@ fn write_a_log() {
         log.set_high_watermark(log.log_end_offset());
     }
     log.close().unwrap();
+    log.log_end_offset()
 }
 
-/// Opens a data directory that Kafka left and says what is in it.
-#[test]
-#[ignore = "reads a data directory of Kafka"]
-fn read_a_directory() {
-    let broker_id = std::env::var("OTTLA_FOREIGN_BROKER").map_or(1, |id| id.parse().unwrap());
-    let config = LogManagerConfig::new(vec![foreign_dir()], BrokerId(broker_id));
+/// Opens all logs of a data directory, reads them whole, and says what is in them.
+fn read(path: &Path) -> i64 {
+    let broker_id = variable("OTTLA_FOREIGN_BROKER").map_or(1, |id| id.parse().unwrap());
+    let config = LogManagerConfig::new(vec![path.to_owned()], BrokerId(broker_id));
     let manager = LogManager::open(config, NOW_MS).unwrap();
     println!("clean: {}, damaged: {:?}", manager.was_clean_start(), manager.damaged());
+    let mut all = 0;
     for log in manager.logs() {
         let batches = read_all(&log, log.log_start_offset());
-        let records: i64 = batches
-            .iter()
-            .flat_map(|batch| batch.records(RecordLimits::default()))
-            .map(|r| r.map(|_| 1).unwrap())
-            .sum();
-        let offsets = log.offsets();
-        let epochs = log.epochs.read().entries().len();
-        let newest = log.offset_of_max_timestamp().unwrap();
+        let records = batches.iter().flat_map(|b| b.records(RecordLimits::default()));
+        let records: i64 = records.map(|record| record.map(|_| 1).unwrap()).sum();
+        all += records;
+        let (key, id) = (log.topic_partition(), log.topic_id());
+        let producers = log.active_producers().len();
         println!(
-            "{} id {:?} batches {} records {records} epochs {epochs} producers {} newest {newest:?} {offsets:?}",
-            log.topic_partition(),
-            log.topic_id(),
-            batches.len(),
-            log.active_producers().len(),
+            "{key} {id:?}: {} batches, {records} records, {producers} producers",
+            batches.len()
         );
-        let append_to = std::env::var("OTTLA_FOREIGN_APPEND").ok();
-        if append_to.as_deref() == Some(&log.topic_partition().topic) {
+        println!("{:?} {:?}", log.offsets(), log.offset_of_max_timestamp().unwrap());
+        if variable("OTTLA_FOREIGN_APPEND").as_deref() == Some(&key.topic) {
             let epoch = log.latest_leader_epoch().unwrap_or(0);
             for number in 0..100 {
                 append_in(&log, plain(5, NOW_MS + number), epoch).unwrap();
             }
-            log.flush().unwrap();
-            println!("appended 500 records to {}", log.topic_partition());
         }
     }
-    if std::env::var("OTTLA_FOREIGN_CRASH").is_err() {
-        manager.close(1);
+    manager.close(1);
+    all
+}
+
+#[test]
+fn a_log_holds_all_that_there_is() {
+    match variable("OTTLA_FOREIGN_DIR") {
+        Some(path) => assert!(write(Path::new(&path)) > 0),
+        None => {
+            let folder = folder();
+            assert_eq!(write(folder.path()), 60 * 23);
+        }
+    }
+}
+
+#[test]
+fn a_whole_directory_is_read() {
+    match variable("OTTLA_FOREIGN_DIR") {
+        Some(path) => assert!(read(Path::new(&path)) > 0),
+        None => {
+            let folder = folder();
+            let written = write(folder.path());
+            assert_eq!(read(folder.path()), written);
+            assert_eq!(read(folder.path()), written, "after a clean stop");
+        }
     }
 }

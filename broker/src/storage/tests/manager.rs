@@ -170,6 +170,26 @@ fn a_failed_directory_is_reported_and_the_other_goes_on() {
 }
 
 #[test]
+fn a_log_that_may_be_in_a_lost_directory_is_not_made_anew() {
+    let (first, second) = (folder(), folder());
+    let id = TopicId::random().unwrap();
+    let manager = LogManager::open(config(&[first.path(), second.path()]), NOW_MS).unwrap();
+    let logs: Vec<_> = (0..2).map(|partition| create(&manager, partition, id)).collect();
+    let lost = logs.iter().find(|log| log.dir().path() == second.path()).unwrap();
+    let lost = lost.topic_partition().clone();
+    manager.close(1);
+    drop((manager, logs));
+    std::fs::remove_dir_all(second.path()).unwrap();
+    std::fs::write(second.path(), "not a folder").unwrap();
+    let manager = LogManager::open(config(&[first.path(), second.path()]), NOW_MS).unwrap();
+    assert_eq!(manager.logs().len(), 1);
+    let refused = manager.get_or_create(&lost, id, Arc::default(), NOW_MS);
+    assert!(matches!(refused, Err(StorageError::NoDirectory { .. })));
+    std::fs::remove_file(second.path()).unwrap();
+    std::fs::create_dir(second.path()).unwrap();
+}
+
+#[test]
 fn many_appends_share_a_flush() {
     let dir = folder();
     let faults = Arc::new(Faults::default());
@@ -210,6 +230,9 @@ fn a_damaged_log_does_not_stop_the_others() {
     let manager = LogManager::open(config(&[dir.path()]), NOW_MS).unwrap();
     let key = TopicPartition::new("t", 0);
     assert!(manager.damaged().contains_key(&key));
+    manager.checkpoint();
+    let recovery_point = manager.dirs()[0].checkpoints().recovery_points[&key];
+    assert_eq!(recovery_point, 3, "or the next start would take the damage for a torn write");
     assert!(manager.get_or_create(&key, id, Arc::default(), NOW_MS).is_err());
     assert_eq!(std::fs::read(&path).unwrap(), [9; 400]);
     assert!(manager.log(&TopicPartition::new("t", 1)).is_some());

@@ -8,6 +8,7 @@ mod model;
 mod power;
 mod reading;
 mod recovery;
+mod together;
 mod writing;
 
 use std::io;
@@ -73,7 +74,8 @@ impl Fixture {
     }
 }
 
-/// A folder in memory where there is such a thing: most stories sync a lot and prove nothing of disks.
+/// A folder in memory where there is such a thing: most stories sync a lot and prove nothing of
+/// disks.
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -83,6 +85,7 @@ fn crashed(recovery_point: i64) -> OpenOptions {
     OpenOptions {
         was_clean: false,
         recovery_point,
+        recovery_point_is_lost: false,
         log_start_offset: 0,
         high_watermark: 0,
         now_ms: NOW_MS,

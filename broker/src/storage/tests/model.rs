@@ -132,6 +132,7 @@ fn run(seed: u64) {
                 let options = OpenOptions {
                     was_clean,
                     recovery_point,
+                    recovery_point_is_lost: false,
                     log_start_offset: model.start,
                     high_watermark: log.high_watermark(),
                     now_ms: NOW_MS,

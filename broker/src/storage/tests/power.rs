@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::*;
 
-/// Remembers what is surely on disk: how long each file was when it was last synced, and the names in
-/// each folder when that was.
+/// Remembers what is surely on disk: how long each file was when it was last synced, and the names
+/// in each folder when that was.
 #[derive(Debug, Default)]
 struct Disk {
     synced: Mutex<HashMap<PathBuf, u64>>,
@@ -85,7 +85,7 @@ fn run(seed: u64) {
 #[test]
 fn what_was_flushed_survives_power_cuts() {
     let first = model::seed();
-    let rounds = if std::env::var("OTTLA_SEED").is_ok() { 1 } else { 20 };
+    let rounds = if std::env::var("OTTLA_SEED").is_ok() { 1 } else { 60 };
     for seed in (0..rounds).map(|round| first.wrapping_add(round)) {
         println!("OTTLA_SEED={seed}");
         run(seed);

@@ -108,6 +108,17 @@ fn damage_in_an_unflushed_closed_segment_cuts_all_that_follows() {
 }
 
 #[test]
+fn a_segment_that_lost_its_end_without_a_trace_ends_the_log() {
+    let fixture = fixture();
+    let size = filled(&fixture);
+    let path = fixture.path("00000000000000000012.log");
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(2 * size as u64).unwrap();
+    assert_eq!(recovered_twice(&fixture, 14), (0..16).collect::<Vec<_>>());
+    assert!(!fixture.path("00000000000000000018.log").exists());
+}
+
+#[test]
 fn damage_of_what_was_safely_on_disk_is_refused_and_nothing_is_deleted() {
     let fixture = fixture();
     let size = filled(&fixture);
@@ -188,7 +199,8 @@ fn leftovers_of_unfinished_work_are_finished_or_undone() {
     let fifth = &second[batch_bytes..2 * batch_bytes];
     std::fs::write(fixture.path("00000000000000000000.log.swap"), fifth).unwrap();
     std::fs::remove_file(fixture.path("00000000000000000000.index")).unwrap();
-    let log = fixture.open();
+    let options = OpenOptions { recovery_point_is_lost: true, ..crashed(0) };
+    let log = fixture.try_open(options).unwrap();
     let expected: Vec<_> = [8, 9].into_iter().chain(12..40).collect();
     assert_eq!(offsets_of(&log), expected);
     let names: Vec<_> = files(log.folder()).into_iter().map(|(name, _)| name).collect();
