@@ -8,3 +8,4 @@ mod fetch;
 mod metadata;
 mod offsets;
 mod produce;
+mod versions;

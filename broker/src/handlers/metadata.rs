@@ -145,7 +145,9 @@ impl View<'_> {
     fn asked_topic(&self, asked: &MetadataRequestTopic) -> MetadataResponseTopic {
         let has_id = !asked.topic_id.is_zero();
         if self.context.version() < TOPIC_IDS_FROM && (has_id || asked.name.is_none()) {
-            return self.missing(ErrorCode::InvalidRequest, asked.name.clone(), asked.topic_id);
+            // Null cannot be answered before version 12.
+            let name = asked.name.clone().unwrap_or_default();
+            return self.missing(ErrorCode::InvalidRequest, Some(name), asked.topic_id);
         }
         if has_id {
             return match self.context.image.topic_by_id(asked.topic_id) {
