@@ -1,9 +1,10 @@
-//! What stands where in the coordinator's tree: every path, and how every value is written and read.
+//! What stands where in the coordinator's tree: every path, and how every value is written and
+//! read.
 //!
-//! The paths and the JSON values are those of Kafka's ZooKeeper mode, so that a person can read them
-//! and tools that know that mode find what they look for; where Ottla keeps more, it adds fields.
-//! Readers pass over fields that they do not know. Broker, CLI and the coordinator's Kafka front end
-//! all read these same words.
+//! The paths and the JSON values are those of Kafka's ZooKeeper mode, so that a person can read
+//! them and tools that know that mode find what they look for; where Ottla keeps more, it adds
+//! fields. Readers pass over fields that they do not know. Broker, CLI and the coordinator's Kafka
+//! front end all read these same words.
 //!
 //! | path | type here |
 //! |---|---|

@@ -122,8 +122,8 @@ impl Settings {
         Ok(())
     }
 
-    /// Takes the variables whose names begin with `prefix`. What follows is the key in capitals with
-    /// `_` for a dot, `__` for an underscore and `___` for a dash, as Kafka's images have it.
+    /// Takes the variables whose names begin with `prefix`. What follows is the key in capitals
+    /// with `_` for a dot, `__` for an underscore and `___` for a dash, as Kafka's images have it.
     pub fn add_environment(
         &mut self,
         prefix: &str,
@@ -281,8 +281,8 @@ fn within<T: PartialOrd + Display>(value: T, bounds: &RangeInclusive<T>) -> Resu
     Err(format!("expected {} to {}", bounds.start(), bounds.end()))
 }
 
-/// A number of bytes: `1048576`, `1MiB`, `1M` or `1mb` (all powers of 1024, as Java people expect of
-/// a heap size).
+/// A number of bytes: `1048576`, `1MiB`, `1M` or `1mb` (all powers of 1024, as Java people expect
+/// of a heap size).
 pub fn parse_size_bytes(text: &str) -> Result<u64, String> {
     let (number, unit) = split_unit(text);
     let shift = match unit.to_ascii_lowercase().as_str() {

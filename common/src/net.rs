@@ -1,9 +1,9 @@
 //! A TCP listener that survives what peers and the system do to it.
 //!
-//! It counts the connections, in all and per address, and closes those over a limit at once, so that
-//! the peer sees a refusal and not silence. Some places are kept for the machine itself, so that its
-//! administrator gets in when strangers have taken all others. When the process has no descriptor
-//! left, it waits and tries again: a listener never ends by an error of `accept`.
+//! It counts the connections, in all and per address, and closes those over a limit at once, so
+//! that the peer sees a refusal and not silence. Some places are kept for the machine itself, so
+//! that its administrator gets in when strangers have taken all others. When the process has no
+//! descriptor left, it waits and tries again: a listener never ends by an error of `accept`.
 
 use std::collections::HashMap;
 use std::io;

@@ -1,5 +1,5 @@
-//! Tests of running members and brokers over real sockets. `t10_` basics, `t20_` the coordinator and
-//! its client, `t50_` what the environment does, `t90_` bugs that were.
+//! Tests of running members and brokers over real sockets. `t10_` basics, `t20_` the coordinator
+//! and its client, `t50_` what the environment does, `t90_` bugs that were.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -1,21 +1,23 @@
-//! A client of the coordinator: one session, kept alive and carried over from connection to connection.
+//! A client of the coordinator: one session, kept alive and carried over from connection to
+//! connection.
 //!
 //! A [`Client`] is a handle; clones share the session. Behind it one task owns the connection (see
-//! `driver.rs`): it connects to one member after the other until one answers, sends requests as they
-//! come without waiting for replies, sends a heartbeat each third of the session's timeout, and after
-//! a broken connection resumes the session elsewhere.
+//! `driver.rs`): it connects to one member after the other until one answers, sends requests as
+//! they come without waiting for replies, sends a heartbeat each third of the session's timeout,
+//! and after a broken connection resumes the session elsewhere.
 //!
 //! What a caller has to know:
-//! - Requests of one client are executed in the order of the calls, and a read sees the writes before it.
+//! - Requests of one client are executed in the order of the calls, and a read sees the writes
+//!   before it.
 //! - A write whose reply did not come is *unknown*, not failed ([`ClientError::Unknown`]): it may
 //!   have been done, so read back before going on. By the time any later request is answered it has
 //!   been decided.
 //! - When a session expires its ephemeral nodes are gone. Requests under way fail with
-//!   [`CoordinationError::SessionExpired`], [`Client::session_lost`] completes, and a new session is opened;
-//!   whoever had ephemeral nodes makes them anew.
-//! - [`Client::lease`] tells how long the session is certainly alive, by this machine's monotonic clock
-//!   from the *sending* of the last answered heartbeat. Who may act only while nobody else can have
-//!   taken over checks it.
+//!   [`CoordinationError::SessionExpired`], [`Client::session_lost`] completes, and a new session
+//!   is opened; whoever had ephemeral nodes makes them anew.
+//! - [`Client::lease`] tells how long the session is certainly alive, by this machine's monotonic
+//!   clock from the *sending* of the last answered heartbeat. Who may act only while nobody else
+//!   can have taken over checks it.
 
 mod connection;
 mod driver;
@@ -101,7 +103,8 @@ impl ClientError {
     }
 
     /// Whether a multi failed because something changed that was written behind its first `guards`
-    /// operations, while those guards held: the caller acted on what was no longer so, and may again.
+    /// operations, while those guards held: the caller acted on what was no longer so, and may
+    /// again.
     pub fn is_lost_race_behind(&self, guards: usize) -> bool {
         let Some(CoordinationError::MultiFailed { index, error }) = self.refusal() else {
             return false;
@@ -309,7 +312,8 @@ impl Client {
         self.shared.commands.is_closed()
     }
 
-    /// Ends the session, so that its ephemeral nodes go at once, and the client with all its clones.
+    /// Ends the session, so that its ephemeral nodes go at once, and the client with all its
+    /// clones.
     pub async fn close(&self) {
         self.shared.closing.cancel();
         let mut state = self.session();

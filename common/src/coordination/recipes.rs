@@ -99,11 +99,11 @@ impl Leadership {
     }
 }
 
-/// Replaces a node's data by what `change` makes of it, as often as another writer was faster. `change`
-/// returns `None` to leave the data as they are. Returns the stat after it.
+/// Replaces a node's data by what `change` makes of it, as often as another writer was faster.
+/// `change` returns `None` to leave the data as they are. Returns the stat after it.
 ///
-/// A write whose answer never came is tried again on what is there then, so `change` must know its own
-/// work when it sees it.
+/// A write whose answer never came is tried again on what is there then, so `change` must know its
+/// own work when it sees it.
 pub async fn compare_and_set(
     client: &Client,
     path: &str,
@@ -135,8 +135,8 @@ pub enum GuardedOutcome {
     LostRace(CoordinationError),
 }
 
-/// Does all of `ops` or none. If the answer never comes, `is_done` reads back whether it was done; if it
-/// was not, it is done again, which is safe as long as `ops` are guarded by versions.
+/// Does all of `ops` or none. If the answer never comes, `is_done` reads back whether it was done;
+/// if it was not, it is done again, which is safe as long as `ops` are guarded by versions.
 pub async fn guarded_multi<F>(
     client: &Client,
     ops: Vec<Op>,

@@ -1,7 +1,8 @@
 //! A subtree as it is, then every change of it, without a gap.
 //!
-//! The stream outlives connections: after a reconnect it goes on behind the last zxid that it gave, or,
-//! if the member's history does not reach back so far, with a new snapshot that replaces everything.
+//! The stream outlives connections: after a reconnect it goes on behind the last zxid that it gave,
+//! or, if the member's history does not reach back so far, with a new snapshot that replaces
+//! everything.
 
 use std::time::Duration;
 

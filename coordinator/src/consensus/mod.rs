@@ -1,11 +1,11 @@
-//! Where commands get their order: what is proposed here becomes durable, gets a zxid, and is applied
-//! on every member in the same order.
+//! Where commands get their order: what is proposed here becomes durable, gets a zxid, and is
+//! applied on every member in the same order.
 //!
 //! A command's way: [`Ensemble::propose`] encodes it and puts it into a bounded queue. The driver
-//! (`driver.rs`, a thread of its own, since it waits for the disk) takes all that waits, gives each its
-//! place in the log and the time, and makes them durable by one flush. The applier (`apply.rs`, another
-//! thread) applies them in that order and answers the proposers, while the driver flushes the next
-//! ones. A command's zxid is its index in the log.
+//! (`driver.rs`, a thread of its own, since it waits for the disk) takes all that waits, gives each
+//! its place in the log and the time, and makes them durable by one flush. The applier (`apply.rs`,
+//! another thread) applies them in that order and answers the proposers, while the driver flushes
+//! the next ones. A command's zxid is its index in the log.
 //!
 //! For now an ensemble has one member: what is durable here is committed. With several, the driver
 //! gives the raft core its clock, disk and network, and hands the applier what the core says is
@@ -87,8 +87,8 @@ pub enum StartError {
     Storage(#[from] StorageError),
     /// A record of the log is whole but not a command that this build knows.
     #[error(
-        "the record {index} of the log cannot be read by this build: {reason}. Start the build that \
-         wrote it, or a newer one"
+        "the record {index} of the log cannot be read by this build: {reason}. Start the build \
+         that wrote it, or a newer one"
     )]
     UnknownRecord {
         /// Its index.
@@ -123,8 +123,8 @@ pub struct Applied {
 /// Why a proposal has no outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
-    /// The member stops, or its disk has failed. The command may have been carried out, may still be,
-    /// or never.
+    /// The member stops, or its disk has failed. The command may have been carried out, may still
+    /// be, or never.
     #[error("the member stops")]
     Stopped,
     /// Too much waits already; the command was not taken.
@@ -198,9 +198,9 @@ pub struct EnsembleStatus {
 }
 
 impl Ensemble {
-    /// Reads the member's state from its folder and takes commands from then on, until `shutdown` is
-    /// told to stop, which waits until all is on disk. If the disk fails, the member tells `shutdown`
-    /// itself. Blocks while it reads; must be called within a tokio runtime.
+    /// Reads the member's state from its folder and takes commands from then on, until `shutdown`
+    /// is told to stop, which waits until all is on disk. If the disk fails, the member tells
+    /// `shutdown` itself. Blocks while it reads; must be called within a tokio runtime.
     pub fn start(
         options: EnsembleOptions,
         shutdown: &Shutdown,
@@ -233,8 +233,8 @@ impl Ensemble {
         Ok((ensemble, live))
     }
 
-    /// Proposes a command. Its place behind all that was proposed before is fixed when this returns,
-    /// without waiting; the outcome comes when it has been applied here.
+    /// Proposes a command. Its place behind all that was proposed before is fixed when this
+    /// returns, without waiting; the outcome comes when it has been applied here.
     pub fn propose(&self, command: Command) -> Proposal {
         Proposal(self.enqueue(command))
     }
@@ -257,7 +257,8 @@ impl Ensemble {
         }
     }
 
-    /// Completes when this member has applied all that any member had acknowledged when it was asked.
+    /// Completes when this member has applied all that any member had acknowledged when it was
+    /// asked.
     pub async fn read_barrier(&self) -> Result<(), ProposeError> {
         if !self.is_leader() {
             return Err(ProposeError::Stopped);

@@ -1,5 +1,5 @@
-//! Takes snapshots while commands go on being applied: the state is cloned between two commands, which
-//! costs next to nothing, and a thread of its own writes the clone.
+//! Takes snapshots while commands go on being applied: the state is cloned between two commands,
+//! which costs next to nothing, and a thread of its own writes the clone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

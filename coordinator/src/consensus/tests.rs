@@ -1,4 +1,5 @@
-//! Stories of one member: it is started in a folder, takes commands, stops or dies, and starts again.
+//! Stories of one member: it is started in a folder, takes commands, stops or dies, and starts
+//! again.
 
 use std::fs;
 use std::io;
@@ -243,7 +244,8 @@ async fn a_flush_that_fails_is_final_and_nothing_of_it_is_acknowledged() {
     let failure = member.ensemble.status().failure.unwrap();
     assert!(failure.contains("input/output error"), "{failure}");
     member.stop().await;
-    // The disk is read again: what was unknown is decided now, and everything acknowledged is there.
+    // The disk is read again: what was unknown is decided now, and everything acknowledged is
+    // there.
     let again = start(&folder);
     assert!((1..=2).contains(&names(&again)));
     again.stop().await;

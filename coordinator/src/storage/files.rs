@@ -161,8 +161,8 @@ impl Files {
         }
     }
 
-    /// The numbers of the files `<number>.<extension>` in a folder, ascending. Files that were being
-    /// written aside when the process died are removed.
+    /// The numbers of the files `<number>.<extension>` in a folder, ascending. Files that were
+    /// being written aside when the process died are removed.
     pub fn numbered(&self, folder: &Path, extension: &str) -> Result<Vec<u64>, StorageError> {
         let mut numbers = Vec::new();
         let entries = fs::read_dir(folder).map_err(StorageError::io("list", folder))?;

@@ -15,24 +15,24 @@
 //! **Segments.** A header of 32 bytes (magic `OTTLALOG`, format, a random salt, the first index,
 //! CRC-32C), then records, each at a multiple of 8: a header of 40 bytes (CRC-32C, length, index,
 //! term, the leader's wall clock, the first index of the batch), the payload (a `Command` in
-//! MessagePack) and zeros up to the next multiple of 8. All numbers are little-endian; a record's CRC
-//! begins with the salt of its segment. Space is reserved ahead in steps of a few MiB, so that a
-//! segment ends in zeros. The index is the zxid.
+//! MessagePack) and zeros up to the next multiple of 8. All numbers are little-endian; a record's
+//! CRC begins with the salt of its segment. Space is reserved ahead in steps of a few MiB, so that
+//! a segment ends in zeros. The index is the zxid.
 //!
 //! **Writing.** All proposals that wait become one batch: one write, one `fdatasync`. Only then are
 //! they acknowledged. A new segment is written aside, flushed and renamed, the folder flushed and
 //! `extent` replaced, before the first record goes there; the full one was flushed before. When a
 //! write or a flush fails, the member stops: a second try that succeeds would prove nothing.
 //!
-//! **Starting.** The newest snapshot that is whole, then all records behind it. The end of the newest
-//! segment may be torn, because the process died between write and flush. Then nothing behind the
-//! first record that is not whole was ever acknowledged, and it is cut. But if a whole record stands
-//! behind it *whose batch began later*, the damaged record had been flushed before that batch was
-//! written: that is damage to acknowledged data, and the member refuses to start, naming file and
-//! place. So it does when a segment is missing, when the log ends before what `extent` or a snapshot
-//! say it holds, and when the log does not reach back to a snapshot that is whole. It never starts
-//! empty in a folder that was used. Damage to the last batch alone, after an unclean stop, looks like
-//! a torn end: no member can tell the two on its own.
+//! **Starting.** The newest snapshot that is whole, then all records behind it. The end of the
+//! newest segment may be torn, because the process died between write and flush. Then nothing
+//! behind the first record that is not whole was ever acknowledged, and it is cut. But if a whole
+//! record stands behind it *whose batch began later*, the damaged record had been flushed before
+//! that batch was written: that is damage to acknowledged data, and the member refuses to start,
+//! naming file and place. So it does when a segment is missing, when the log ends before what
+//! `extent` or a snapshot say it holds, and when the log does not reach back to a snapshot that is
+//! whole. It never starts empty in a folder that was used. Damage to the last batch alone, after an
+//! unclean stop, looks like a torn end: no member can tell the two on its own.
 //!
 //! **Snapshots.** Written aside by a background thread from a clone of the state, flushed, renamed,
 //! folder flushed. Header (magic `OTTLASNP`, format, index, term, CRC-32C), then records (length,

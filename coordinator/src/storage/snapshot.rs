@@ -76,8 +76,8 @@ impl Snapshots {
         }
     }
 
-    /// Removes all but the newest [`SNAPSHOTS_KEPT`] that are known to be whole. Returns from where on
-    /// the log must be kept. Until so many are known to be whole, nothing is removed.
+    /// Removes all but the newest [`SNAPSHOTS_KEPT`] that are known to be whole. Returns from where
+    /// on the log must be kept. Until so many are known to be whole, nothing is removed.
     pub fn remove_old(&mut self) -> Result<Option<u64>, StorageError> {
         let surplus = self.whole.len().saturating_sub(SNAPSHOTS_KEPT);
         let Some(oldest_kept) = self.whole.get(surplus).copied() else { return Ok(None) };

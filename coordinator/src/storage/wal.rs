@@ -1,8 +1,8 @@
 //! The log: segments of records, appended to and flushed in batches.
 //!
-//! When [`Wal::append`] returns, its entries are durable. When it fails, nobody knows what is on the
-//! disk; the log then takes nothing more, because a second flush that succeeds says nothing about
-//! what the first one lost.
+//! When [`Wal::append`] returns, its entries are durable. When it fails, nobody knows what is on
+//! the disk; the log then takes nothing more, because a second flush that succeeds says nothing
+//! about what the first one lost.
 
 use std::path::{Path, PathBuf};
 
@@ -174,8 +174,8 @@ impl Wal {
         LogReader::new(&self.folder, &self.segments, from, self.last_index())
     }
 
-    /// Forgets the segments that hold only records below `index`. Returns their files, oldest first,
-    /// which the caller removes in this order, on whatever thread.
+    /// Forgets the segments that hold only records below `index`. Returns their files, oldest
+    /// first, which the caller removes in this order, on whatever thread.
     pub fn forget_before(&mut self, index: u64) -> Vec<PathBuf> {
         // A segment is needed unless the next one begins at or below the index.
         let kept = self.segments.partition_point(|first| *first <= index).saturating_sub(1);

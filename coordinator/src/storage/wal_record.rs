@@ -35,8 +35,8 @@ pub struct Entry {
 /// How a segment file begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
-    /// Goes into the checksum of every record here: random, so that neither a record of another file
-    /// nor a payload made to look like a record passes for one.
+    /// Goes into the checksum of every record here: random, so that neither a record of another
+    /// file nor a payload made to look like a record passes for one.
     pub salt: u32,
     /// The index of the first record.
     pub first_index: u64,

@@ -31,7 +31,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const HELLO_TIMEOUT_MIN: Duration = Duration::from_millis(200);
 const HELLO_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
-/// Frames of a subscription that may wait to be taken; one that lags more is cut off and opened anew.
+/// Frames of a subscription that may wait to be taken; one that lags more is cut off and opened
+/// anew.
 const SUBSCRIPTION_FRAMES_MAX: usize = 1024;
 
 /// Requests that may wait for their replies.
@@ -171,8 +172,8 @@ impl Driver {
         });
     }
 
-    /// The member heard of the client no earlier than it sent, so the session lives for its timeout from
-    /// then on; a tenth is left for clocks that do not run alike.
+    /// The member heard of the client no earlier than it sent, so the session lives for its timeout
+    /// from then on; a tenth is left for clocks that do not run alike.
     fn extend_lease(&self, sent_at_ms: u64) {
         let timeout_ms = u64::from(self.session_timeout_ms);
         let until_ms = sent_at_ms + timeout_ms - timeout_ms / 10;
@@ -195,16 +196,16 @@ impl Driver {
         self.told.expired.send_modify(|count| *count += 1);
     }
 
-    /// From the end of a connection on the session may live no longer than the grace; a tenth is left,
-    /// as above. This comes before the connection is closed, so before the member can notice.
+    /// From the end of a connection on the session may live no longer than the grace; a tenth is
+    /// left, as above. This comes before the connection is closed, so before the member can notice.
     fn shorten_lease(&self) {
         let grace_ms = u64::from(self.disconnect_grace_ms);
         let until_ms = monotonic_ms() + grace_ms - grace_ms / 10;
         self.told.lease_until_ms.fetch_min(until_ms, Ordering::AcqRel);
     }
 
-    /// Writes under way are unknown; reads are asked again; subscriptions end and are opened again by
-    /// their owners, from where they were.
+    /// Writes under way are unknown; reads are asked again; subscriptions end and are opened again
+    /// by their owners, from where they were.
     fn connection_lost(&mut self) {
         self.shorten_lease();
         self.told.state.send_replace(SessionState::Connecting);
@@ -250,8 +251,8 @@ impl Driver {
                     self.asked(command, connection).await
                 }
                 _ = heartbeat.tick() => {
-                    // The heartbeat of a third ago has no answer: there is still time to go to another
-                    // member before the session ends.
+                    // The heartbeat of a third ago has no answer: there is still time to go to
+                    // another member before the session ends.
                     if heard_at.elapsed() > third + third / 2 {
                         return "the member is silent".to_owned();
                     }
@@ -286,7 +287,8 @@ impl Driver {
         match command {
             Command::Request { request, reply, sent } => {
                 sent.store(true, Ordering::SeqCst);
-                // Who asked may have given up while there was no connection: then nobody would know.
+                // Who asked may have given up while there was no connection: then nobody would
+                // know.
                 if reply.is_closed() {
                     return Ok(());
                 }
@@ -407,7 +409,8 @@ impl Driver {
         Ok(())
     }
 
-    /// A subscriber that does not keep up is cut off: it opens its subscription anew, from where it was.
+    /// A subscriber that does not keep up is cut off: it opens its subscription anew, from where it
+    /// was.
     fn subscribed_frame(&mut self, subscription: u64, frame: ServerFrame) {
         if let ServerFrame::Changes { zxid, last: true, .. } = &frame {
             self.last_zxid_seen = self.last_zxid_seen.max(*zxid);
