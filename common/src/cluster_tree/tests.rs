@@ -1,3 +1,5 @@
+//! Each value as it is written, byte for byte, and each path known again.
+
 use super::*;
 
 fn text(data: Vec<u8>) -> String {
