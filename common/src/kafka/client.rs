@@ -3,8 +3,8 @@
 //!
 //! A broker answers the requests of one connection in the order in which they came, so what is in
 //! flight is a queue: each answer belongs to its first element, and its correlation id is compared
-//! only to be sure. The queue is bounded; who asks for more waits. The number of bytes that wait to be
-//! written is bounded by that too, times the size of a request.
+//! only to be sure. The queue is bounded; who asks for more waits. The number of bytes that wait to
+//! be written is bounded by that too, times the size of a request.
 //!
 //! [`Connection::send`] asks and waits; [`Connection::dispatch`] asks and hands back the answer to
 //! come, so that one who must keep an order (a producer, a fetcher) can have many in flight.

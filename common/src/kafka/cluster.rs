@@ -310,6 +310,3 @@ impl Cluster {
         Backoff::new(retry_backoff_ms, retry_backoff_max_ms)
     }
 }
-
-#[cfg(test)]
-mod tests;

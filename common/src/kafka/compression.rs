@@ -131,8 +131,8 @@ impl Compression {
     /// What the compressed `input` decompresses to. No copy is made if it is not compressed.
     ///
     /// # Errors
-    /// If it is not valid or more than `limit` bytes, and not before the bytes up to that place were
-    /// decompressed.
+    /// If it is not valid or more than `limit` bytes, and not before the bytes up to that place
+    /// were decompressed.
     pub fn decompress(self, input: &Bytes, limit: usize) -> Result<Bytes, CompressionError> {
         if self == Self::None {
             if input.len() > limit {
@@ -190,8 +190,8 @@ enum Decoder<'a> {
     Zstd(zstd::stream::read::Decoder<'static, &'a [u8]>),
 }
 
-/// A decompressing reader, which fails as soon as more than its limit comes out. Its errors are told
-/// apart by [`Decompressor::describe`].
+/// A decompressing reader, which fails as soon as more than its limit comes out. Its errors are
+/// told apart by [`Decompressor::describe`].
 pub struct Decompressor<'a> {
     codec: Compression,
     decoder: Decoder<'a>,

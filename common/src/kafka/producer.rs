@@ -9,10 +9,10 @@
 //! ```
 //!
 //! `send` encodes the record at once into the batch that grows, so what it is given can be
-//! borrowed, and a record costs no allocation of its own. Memory is bounded by `buffer_bytes`: who sends more
-//! waits. Order in a partition holds over retries: once a batch has failed, nothing newer of its
-//! partition is sent until what is in flight has settled and the failed ones have gone first. With
-//! idempotence (KIP-98) brokers moreover drop what a retry would double.
+//! borrowed, and a record costs no allocation of its own. Memory is bounded by `buffer_bytes`: who
+//! sends more waits. Order in a partition holds over retries: once a batch has failed, nothing
+//! newer of its partition is sent until what is in flight has settled and the failed ones have gone
+//! first. With idempotence (KIP-98) brokers moreover drop what a retry would double.
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod accumulator;

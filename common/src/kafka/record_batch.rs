@@ -234,8 +234,8 @@ impl BatchHeader {
         self.last_offset().saturating_add(1)
     }
 
-    /// The sequence number of the last record, which wraps from `i32::MAX` to 0; -1 if the batch has
-    /// no sequence.
+    /// The sequence number of the last record, which wraps from `i32::MAX` to 0; -1 if the batch
+    /// has no sequence.
     pub fn last_sequence(&self) -> i32 {
         if self.base_sequence < 0 {
             return self.base_sequence;
@@ -557,9 +557,9 @@ fn put_timestamps(header: &mut [u8; BATCH_HEADER_SIZE], attributes: i16, max_tim
     header[MAX_TIMESTAMP_POSITION..MAX_TIMESTAMP_POSITION + 8]
         .copy_from_slice(&max_timestamp.to_be_bytes());
     let checksum_after = crc32c::crc32c(&header[ATTRIBUTES_POSITION..]);
-    // CRCs are linear: crc(head ‖ records) = shift(crc(head), length of records) ^ crc(records), and
-    // `crc32c_combine(a, b, n)` is shift(a, n) ^ b. So the difference of the heads, shifted, turns
-    // the batch's old CRC into its new one.
+    // CRCs are linear: crc(head ‖ records) = shift(crc(head), length of records) ^ crc(records),
+    // and `crc32c_combine(a, b, n)` is shift(a, n) ^ b. So the difference of the heads, shifted,
+    // turns the batch's old CRC into its new one.
     let records_length = before.size_bytes().saturating_sub(BATCH_HEADER_SIZE);
     let crc = crc32c::crc32c_combine(checksum_before ^ checksum_after, before.crc, records_length);
     put_crc(header, crc);

@@ -1,13 +1,14 @@
 //! The records inside of a batch: reading, checking and building them.
 //!
-//! A record is a varint of its length, then attributes (unused), timestamp delta, offset delta, key,
-//! value and headers, lengths and deltas as zigzag varints, -1 for null. Deltas count from the
+//! A record is a varint of its length, then attributes (unused), timestamp delta, offset delta,
+//! key, value and headers, lengths and deltas as zigzag varints, -1 for null. Deltas count from the
 //! batch's base timestamp and base offset.
 //!
 //! Three ways lead in: [`RecordBatch::records`] gives records that share the batch's (decompressed)
 //! bytes; [`RecordBuffer::views`] borrows and allocates nothing; [`validate_records`] streams
-//! through a batch and keeps nothing of it, for the produce path. All of them take a batch from a stranger: counts and
-//! lengths are compared with the bytes that are there, and never decide how much to allocate.
+//! through a batch and keeps nothing of it, for the produce path. All of them take a batch from a
+//! stranger: counts and lengths are compared with the bytes that are there, and never decide how
+//! much to allocate.
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod builder;

@@ -176,7 +176,8 @@ impl Connection {
     }
 
     /// Sends a request, in at most version `version_max`, and hands back the answer to come. Waits
-    /// while as many requests as allowed are in flight. What one task dispatches goes out in that order.
+    /// while as many requests as allowed are in flight. What one task dispatches goes out in that
+    /// order.
     ///
     /// # Errors
     /// If the connection has ended, or the request cannot be encoded.

@@ -31,7 +31,8 @@ pub enum ClientError {
         /// The last failure.
         reason: String,
     },
-    /// The connection ended before the answer came. Whether the request was carried out is not known.
+    /// The connection ended before the answer came. Whether the request was carried out is not
+    /// known.
     #[error("the connection to {address} was lost before {api} was answered: {reason}")]
     Disconnected {
         /// Host and port.

@@ -1,3 +1,5 @@
+//! Stories of one connection, with a broker's end in the hands of the test.
+
 use bytes::BytesMut;
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};

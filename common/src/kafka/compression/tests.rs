@@ -1,3 +1,5 @@
+//! The codecs: round trips, hostile input, bombs.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -251,7 +251,8 @@ impl Accumulator {
         self.topics.read().keys().map(Arc::clone).collect()
     }
 
-    /// Waits until so many bytes are free. They may be taken again by the time it is asked for them.
+    /// Waits until so many bytes are free. They may be taken again by the time it is asked for
+    /// them.
     pub async fn wait_for_memory(&self, bytes: u32) {
         let _waiting = Count::new(&self.waiting_for_memory);
         self.wake.notify_one();

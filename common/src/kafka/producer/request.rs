@@ -60,8 +60,8 @@ impl ReadyBatch {
     }
 }
 
-/// The request for these batches, at most one of each partition, and the highest version that it can
-/// be sent in.
+/// The request for these batches, at most one of each partition, and the highest version that it
+/// can be sent in.
 pub(super) fn produce_request(
     options: &ProducerOptions,
     batches: &[ReadyBatch],

@@ -1,3 +1,5 @@
+//! Stories of a producer and a consumer, with a broker that fails by the roll of a die.
+
 use std::collections::BTreeMap;
 
 use super::*;
@@ -54,8 +56,8 @@ fn number(value: Option<&bytes::Bytes>) -> i64 {
     i64::from_be_bytes(value.unwrap()[..].try_into().unwrap())
 }
 
-/// Each record that was acknowledged is in the log once, at its offset, in the order of sending, and
-/// each that was refused is not in it at all.
+/// Each record that was acknowledged is in the log once, at its offset, in the order of sending,
+/// and each that was refused is not in it at all.
 fn check_logs(fake: &FakeCluster, results: &[(i32, i64, Result<Delivered, ClientError>)]) {
     let mut expected: BTreeMap<i32, Vec<(i64, i64)>> = BTreeMap::new();
     for (partition, number, result) in results {

@@ -206,7 +206,8 @@ impl BatchBuilder {
         &mut self.options
     }
 
-    /// Makes the batch end at `last_offset` although its last records are gone, as a log cleaner does.
+    /// Makes the batch end at `last_offset` although its last records are gone, as a log cleaner
+    /// does.
     ///
     /// # Errors
     /// `TooLarge` if that is before the last record, or 2^31 after the base offset.

@@ -1,3 +1,5 @@
+//! Records: round trips, hostile input, and batches of Kafka's own Java code.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -151,13 +153,17 @@ proptest! {
             prop_assert_eq!(usize::try_from(summary.records_count).unwrap(), read.len());
         } else if let Ok(read) = read {
             // Readers take offsets with gaps, which a producer must not send.
-            let consecutive = (1_000i64..).zip(&read).all(|(offset, record)| record.offset == offset);
+            let mut pairs = (1_000i64..).zip(&read);
+            let consecutive = pairs.all(|(offset, record)| record.offset == offset);
             prop_assert!(!consecutive, "{:?}", checked);
         }
     }
 
     #[test]
-    fn any_bytes_at_all_are_harmless(bytes in prop::collection::vec(any::<u8>(), 0..400), count in 1i32..5) {
+    fn any_bytes_at_all_are_harmless(
+        bytes in prop::collection::vec(any::<u8>(), 0..400),
+        count in 1i32..5,
+    ) {
         let batch = simple(count, Compression::None);
         let hostile = with_payload(&batch, &bytes);
         let _ = all(&hostile);

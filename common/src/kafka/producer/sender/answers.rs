@@ -1,5 +1,5 @@
-//! What comes back: answers, connections, metadata, the producer id. And what does not: batches that
-//! have waited too long.
+//! What comes back: answers, connections, metadata, the producer id. And what does not: batches
+//! that have waited too long.
 
 use std::sync::Arc;
 use std::time::Duration;
