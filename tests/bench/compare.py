@@ -9,7 +9,9 @@ first in odd ones; the table has the median of the rounds and their ratio. The l
 shared machines drift.
 
 `--kafka` is a command that runs a Kafka broker in the foreground; `{port}` and `{dir}` in it are
-filled in.
+filled in. With the Kafka that tests/compat/java/kafka fetches:
+
+    compare.py --ottla target/release/ottla --kafka "tests/compat/java/kafka serve {port} {dir}"
 """
 
 import argparse
@@ -85,6 +87,14 @@ class Server:
             command, stdout=self.log, stderr=self.log, start_new_session=True)
         wait_for_port(self.port, self.process)
 
+    def wait_until_it_answers(self, arguments, command):
+        """Kafka's port is open before its broker may serve and before a new topic has leaders."""
+        deadline = time.monotonic() + 60
+        while subprocess.run([arguments.ottla, *command], capture_output=True).returncode != 0:
+            if time.monotonic() > deadline:
+                sys.exit("the server does not answer")
+            time.sleep(0.5)
+
     def memory_mb(self):
         total = 0
         for entry in os.listdir("/proc"):
@@ -119,23 +129,18 @@ def measure(arguments, kind, case):
     server = Server(kind, arguments)
     try:
         at = ["--bootstrap-server", f"127.0.0.1:{server.port}"]
-        create = [arguments.ottla, "topics", "create", *at, "bench", "--partitions", "6"]
+        load = ["bench-topic", "--record-size", str(case["size"])]
         if kind == "ottla" and case.get("durability") == "page-cache":
-            create += ["--config", "acks.all.durability=page-cache"]
-        subprocess.run(create, check=True, capture_output=True, timeout=60)
-        load = ["--topic", "bench", "--record-size", str(case["size"])]
-        seconds = ["--duration", f"{arguments.seconds}s"]
+            load += ["--config", "acks.all.durability=page-cache"]
+        acks = ["--acks", case.get("acks", "1")]
+        warm_up, measured = ["--duration", "3s"], ["--duration", f"{arguments.seconds}s"]
+        server.wait_until_it_answers(arguments, ["bench", "produce", *at, *load, "-n", "100"])
         if case["kind"] == "consume":
-            run(arguments, ["bench", "produce", *at, *load, *seconds, "--acks", "1"])
-            result = run(arguments, ["bench", "consume", *at, "--topic", "bench"])
-        elif case["kind"] == "produce":
-            run(arguments, ["bench", "produce", *at, *load, "--duration", "2s", "--acks", "1"])
-            result = run(arguments, [
-                "bench", "produce", *at, *load, *seconds, "--acks", case["acks"]])
+            run(arguments, ["bench", "produce", *at, *load, *measured, *acks])
+            result = run(arguments, ["bench", "consume", *at, "bench-topic"])
         else:
-            run(arguments, ["bench", "latency", *at, *load, "--duration", "2s"])
-            result = run(arguments, [
-                "bench", "latency", *at, *load, *seconds, "--acks", case["acks"]])
+            run(arguments, ["bench", case["kind"], *at, *load, *warm_up, *acks])
+            result = run(arguments, ["bench", case["kind"], *at, *load, *measured, *acks])
         result["memory_mb"] = server.memory_mb()
         return result
     finally:
@@ -156,8 +161,8 @@ def fdatasync_ms():
 
 def figure_of(case, result):
     if case["kind"] == "latency":
-        return result["latency_ms"]["p99"]
-    return result["bytes_per_second"] / 1e6
+        return result["acknowledged_after"]["p99_ms"]
+    return result["megabytes_per_second"]
 
 
 def main():

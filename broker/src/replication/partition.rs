@@ -4,6 +4,7 @@
 //! have their offsets. What may change meanwhile is the role; an append holds the role's lock for
 //! reading, so that a leader that is deposed has either finished an append or not begun it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use super::high_watermark::{HighWatermark, ReplicaEnds};
 use super::settings::{Durability, PartitionSettings};
 use super::waiting::{FetchWaiter, Waiters};
+use crate::limits::UNFLUSHED_SIZE_MAX;
 use crate::metadata::image::PartitionImage;
 use crate::storage::error::StorageError;
 use crate::storage::log::{AppendOrigin, LeaderAppend, Log, ProducerDescription};
@@ -40,6 +42,8 @@ pub struct Partition {
     role: RwLock<Role>,
     settings: ArcSwap<PartitionSettings>,
     waiters: Arc<Waiters>,
+    /// Bytes appended since the disk was last asked to take them.
+    unflushed_size: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -82,6 +86,7 @@ impl Partition {
             role: RwLock::new(Role::NotLeader { leader_epoch: -1 }),
             settings: ArcSwap::from_pointee(settings),
             waiters: Arc::default(),
+            unflushed_size: AtomicUsize::new(0),
         });
         let listener: Weak<Self> = Arc::downgrade(&partition);
         log.on_flush(Arc::new(move |flushed_offset| {
@@ -207,16 +212,19 @@ impl Partition {
             .append_as_leader(request.records, append)
             .map_err(|error| AppendRefused::from_storage(error, self.log.log_start_offset()))?;
         drop(role);
-        match settings.durability {
-            Durability::PageCache => self.advance(self.log.log_end_offset()),
-            Durability::Disk => {
-                let awaited = request.acks == ACKS_ALL || self.waiters.has_readers();
-                if awaited || info.flush_due {
-                    self.logs.flusher().request(&self.log);
-                }
+        let is_disk_awaited = match settings.durability {
+            Durability::PageCache => {
+                self.advance(self.log.log_end_offset());
+                false
             }
-        }
-        if settings.durability == Durability::PageCache && info.flush_due {
+            Durability::Disk => {
+                request.acks == ACKS_ALL
+                    || self.waiters.has_readers()
+                    || self.is_far_ahead_of_the_disk(info.size_bytes)
+            }
+        };
+        if is_disk_awaited || info.flush_due {
+            self.unflushed_size.store(0, Ordering::Relaxed);
             self.logs.flusher().request(&self.log);
         }
         Ok(Appended {
@@ -225,6 +233,13 @@ impl Partition {
             log_append_time_ms: info.log_append_time_ms,
             log_start_offset: info.log_start_offset,
         })
+    }
+
+    /// Whether so much has been written without anybody waiting for it that the first who does would
+    /// wait long.
+    fn is_far_ahead_of_the_disk(&self, appended_size: usize) -> bool {
+        let before = self.unflushed_size.fetch_add(appended_size, Ordering::Relaxed);
+        before + appended_size >= UNFLUSHED_SIZE_MAX
     }
 
     /// Waits until everything before `offset` is committed.
