@@ -1,9 +1,9 @@
 //! Builds all parts of a broker in order, starts them, and stops them in the reverse order.
 //!
 //! The order of the start: bind the listeners (so that a taken port is an error at once), reach the
-//! coordinator, agree on the cluster's id, open and recover the logs, follow the tree, register, campaign
-//! for the controller, and only then serve. A client that can connect finds a broker that knows the
-//! cluster.
+//! coordinator, agree on the cluster's id, open and recover the logs, follow the tree, register,
+//! campaign for the controller, and only then serve. A client that can connect finds a broker that
+//! knows the cluster.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -43,8 +43,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// Rounds of the logs' housekeeping.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Flusher threads of each log directory: more than one, so that a slow partition does not hold up the
-/// others; few, since one disk serves them all.
+/// Flusher threads of each log directory: more than one, so that a slow partition does not hold up
+/// the others; few, since one disk serves them all.
 const FLUSH_THREADS_PER_DIR: usize = 4;
 
 /// A broker to be started.
@@ -104,7 +104,8 @@ impl RunningBroker {
         &self.parts
     }
 
-    /// Stops serving, brings everything to disk, marks the logs as cleanly closed and leaves the cluster.
+    /// Stops serving, brings everything to disk, marks the logs as cleanly closed and leaves the
+    /// cluster.
     pub async fn stop(self) {
         if !self.serving.finish(STOP_PATIENCE).await {
             warn!("connections did not end in time");
@@ -333,7 +334,7 @@ async fn confirm_deletions(parts: Arc<Parts>, shutdown: Shutdown) {
         let image = parts.image.load();
         for id in parts.replicas.pending_deletions(&image) {
             if let Err(error) = parts.admin.confirm_dropped(id, parts.broker_id).await {
-                warn!(topic_id = %id, %error, "cannot confirm that a deleted topic's logs are gone");
+                warn!(topic_id = %id, %error, "cannot confirm that deleted logs are gone");
             }
         }
         tokio::select! {

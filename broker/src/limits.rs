@@ -69,8 +69,8 @@ pub const WRITE_PIECES_MAX: usize = 64;
 /// Bytes of a file that go through memory at once where `sendfile` cannot be used.
 pub const FILE_COPY_SIZE: usize = 256 * 1024;
 
-/// Bytes of one partition that may be written without the disk being asked to take them, even if nobody
-/// waits. Kept small, since the next who waits for the disk waits for all of them.
+/// Bytes of one partition that may be written without the disk being asked to take them, even if
+/// nobody waits. Kept small, since the next who waits for the disk waits for all of them.
 pub const UNFLUSHED_SIZE_MAX: usize = 8 * 1024 * 1024;
 
 /// Replicas of one partition. More are refused as long as brokers do not replicate: a promise of

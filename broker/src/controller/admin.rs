@@ -1,7 +1,7 @@
 //! The writes to the tree that clients ask for: topics made, deleted and grown.
 //!
-//! Any broker makes them; each is one multi, so that it is done whole or not at all, and each returns
-//! when this broker's image shows it, so that a client's next question is answered by it.
+//! Any broker makes them; each is one multi, so that it is done whole or not at all, and each
+//! returns when this broker's image shows it, so that a client's next question is answered by it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -124,7 +124,8 @@ impl ClusterAdmin {
         Ok(created)
     }
 
-    /// After an answer that never came: whether the topic that is there is the one that was written.
+    /// After an answer that never came: whether the topic that is there is the one that was
+    /// written.
     async fn confirm_created(
         &self,
         name: &str,
@@ -152,7 +153,8 @@ impl ClusterAdmin {
         self.create_topic(spec, false).await
     }
 
-    /// Deletes a topic: its nodes go and a tombstone comes, at once, for the brokers to drop its logs.
+    /// Deletes a topic: its nodes go and a tombstone comes, at once, for the brokers to drop its
+    /// logs.
     pub async fn delete_topic(&self, topic: &TopicImage) -> Result<(), AdminError> {
         let image = self.image.load();
         let replicas = topic.partitions.iter().flat_map(|p| p.replicas.iter().copied());
@@ -358,7 +360,8 @@ fn check_name(name: &str, image: &MetadataImage) -> Result<(), AdminError> {
     }
     if name.len() > 249 {
         return refused(format!(
-            "Topic name is invalid: the length of '{name}' is longer than the max allowed length 249"
+            "Topic name is invalid: the length of '{name}' is longer than the max allowed length \
+             249"
         ));
     }
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');

@@ -77,8 +77,8 @@ impl Campaign {
         }
     }
 
-    /// An attempt whose answer never came may have won. Its epoch is not known, so it is given up; the
-    /// node's end brings the next campaign.
+    /// An attempt whose answer never came may have won. Its epoch is not known, so it is given up;
+    /// the node's end brings the next campaign.
     async fn leave_unclear_office(&self) {
         let path = ControllerRegistration::PATH;
         let Ok(Some(stat)) = self.client.exists(path).await else { return };
@@ -134,8 +134,8 @@ impl Campaign {
             log_elections(batch);
             match self.client.multi(ops).await {
                 Ok(_) => {}
-                // The image was behind (an ISR changed, a topic was deleted): the change that it has
-                // not shown yet brings the next round, which decides on what is then there.
+                // The image was behind (an ISR changed, a topic was deleted): the change that it
+                // has not shown yet brings the next round, which decides on what is then there.
                 Err(error) if error.is_lost_race_behind(1) => {}
                 Err(error) => return Err(error),
             }

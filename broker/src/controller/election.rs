@@ -36,8 +36,8 @@ pub enum Elected {
 
 /// Elects the leader of a partition whose present leader is gone. `is_live` tells who can lead.
 ///
-/// The first live in-sync replica in the order of the replicas leads, and the ISR keeps those that live;
-/// if none lives, an eligible leader replica; if none and it is allowed, any live replica.
+/// The first live in-sync replica in the order of the replicas leads, and the ISR keeps those that
+/// live; if none lives, an eligible leader replica; if none and it is allowed, any live replica.
 pub fn elect(partition: &Candidates<'_>, is_live: impl Fn(BrokerId) -> bool) -> Elected {
     let first_live = |among: &[BrokerId]| {
         partition.replicas.iter().copied().find(|b| among.contains(b) && is_live(*b))

@@ -25,9 +25,10 @@ pub struct Election {
 
 /// Everything that a controller has to decide about the cluster as it is.
 ///
-/// A partition needs an election if nobody leads it, if its leader is not live or is about to leave, or
-/// if its leader registered after the state was last written: then it has been away, perhaps so
-/// shortly that nobody saw it go, and its followers and clients must learn of it by a new epoch.
+/// A partition needs an election if nobody leads it, if its leader is not live or is about to
+/// leave, or if its leader registered after the state was last written: then it has been away,
+/// perhaps so shortly that nobody saw it go, and its followers and clients must learn of it by a
+/// new epoch.
 pub fn needed_elections(image: &MetadataImage, controller_epoch: i32) -> Vec<Election> {
     let mut elections = Vec::new();
     for topic in image.topics.values() {

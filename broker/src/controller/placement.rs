@@ -1,10 +1,10 @@
 //! Where the replicas of new partitions go: spread over brokers and racks, leaders balanced. Pure.
 //!
 //! The rule is Kafka's: brokers stand in a ring, ordered so that neighbours are of different racks.
-//! Partition `p` puts its first replica, the preferred leader, at place `start + p` of the ring; its
-//! other replicas follow at a distance that grows by one each time the ring has gone round, so that the
-//! followers of one broker's partitions spread over all others. A rack takes a second replica only
-//! when every rack has one, and a broker never takes two.
+//! Partition `p` puts its first replica, the preferred leader, at place `start + p` of the ring;
+//! its other replicas follow at a distance that grows by one each time the ring has gone round, so
+//! that the followers of one broker's partitions spread over all others. A rack takes a second
+//! replica only when every rack has one, and a broker never takes two.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,8 +32,8 @@ pub struct Demand {
     pub start: usize,
 }
 
-/// The replicas of each new partition, preferred leader first; `None` if there are fewer brokers than
-/// replicas, or no replica is asked for.
+/// The replicas of each new partition, preferred leader first; `None` if there are fewer brokers
+/// than replicas, or no replica is asked for.
 pub fn place(candidates: &[Candidate], demand: Demand) -> Option<Vec<Vec<BrokerId>>> {
     let Demand { first_partition, partitions, replication_factor, start } = demand;
     if replication_factor == 0 || replication_factor > candidates.len() {

@@ -1,8 +1,8 @@
 //! Producer ids, unique in the cluster: taken from the tree in blocks, given out one by one.
 //!
-//! The node `/latest_producer_id_block` says which block was taken last and by whom; the next block is
-//! taken by a compare-and-set of it. What a broker had left of its block when it stopped is lost,
-//! which is harmless: there are 2^63 ids.
+//! The node `/latest_producer_id_block` says which block was taken last and by whom; the next block
+//! is taken by a compare-and-set of it. What a broker had left of its block when it stopped is
+//! lost, which is harmless: there are 2^63 ids.
 
 use ottla_common::cluster_tree::ProducerIdBlock;
 use ottla_common::coordination::client::Client;
@@ -20,8 +20,8 @@ const BLOCK_SIZE: i64 = 1000;
 pub struct ProducerIds {
     client: Client,
     broker_id: BrokerId,
-    /// Ids left of the block. An async lock: it is held while the next block is fetched, so that many
-    /// producers that come at once take one block.
+    /// Ids left of the block. An async lock: it is held while the next block is fetched, so that
+    /// many producers that come at once take one block.
     left: Mutex<std::ops::Range<i64>>,
 }
 
@@ -31,8 +31,8 @@ impl ProducerIds {
         Self { client, broker_id, left: Mutex::new(0..0) }
     }
 
-    /// An id that no producer has had. [`ErrorCode::CoordinatorNotAvailable`], which producers retry, when
-    /// the coordinator does not give a block now.
+    /// An id that no producer has had. [`ErrorCode::CoordinatorNotAvailable`], which producers
+    /// retry, when the coordinator does not give a block now.
     pub async fn next(&self) -> Result<ProducerId, ErrorCode> {
         let mut left = self.left.lock().await;
         loop {

@@ -1,9 +1,9 @@
 //! The immutable copy of all cluster metadata that a broker holds, and how the next one is made.
 //!
 //! A [`MetadataImage`] shows the coordinator's tree at one zxid. The watcher makes the next by
-//! [`MetadataImage::next`] from all changes of one zxid together, and tells with a [`Delta`] what differs.
-//! Parts that did not change are shared. Handlers load one image and answer from it alone, so a
-//! reply never mixes two states of the cluster. Pure.
+//! [`MetadataImage::next`] from all changes of one zxid together, and tells with a [`Delta`] what
+//! differs. Parts that did not change are shared. Handlers load one image and answer from it alone,
+//! so a reply never mixes two states of the cluster. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -143,8 +143,8 @@ pub struct Delta {
 }
 
 impl MetadataImage {
-    /// The image of a whole snapshot, and the delta from nothing to it. A value that cannot be read is
-    /// passed over and told in the list.
+    /// The image of a whole snapshot, and the delta from nothing to it. A value that cannot be read
+    /// is passed over and told in the list.
     pub fn from_snapshot(
         zxid: Zxid,
         nodes: &[SnapshotNode],

@@ -1,4 +1,5 @@
-//! This broker's place in the tree: the ephemeral `/brokers/ids/<id>`, whose czxid is its broker epoch.
+//! This broker's place in the tree: the ephemeral `/brokers/ids/<id>`, whose czxid is its broker
+//! epoch.
 //!
 //! The node goes when the session does, and with it the leaderships of this broker. A broker whose
 //! session has expired registers anew, under a new session and thus a new broker epoch.
@@ -32,8 +33,8 @@ pub struct Registrar {
 }
 
 impl Registrar {
-    /// Registers, and again after each lost session, until the signal is given. `broker_epoch` tells
-    /// the epoch in force, or `None` while there is none.
+    /// Registers, and again after each lost session, until the signal is given. `broker_epoch`
+    /// tells the epoch in force, or `None` while there is none.
     pub async fn run(self, broker_epoch: watch::Sender<Option<i64>>, shutdown: Shutdown) {
         loop {
             let expired_sessions = self.client.expired_sessions();

@@ -4,10 +4,10 @@
 //!
 //! `log start ≤ last stable ≤ high watermark ≤ log end`
 //!
-//! The high watermark is the smallest of the ends that the in-sync replicas have reported: the ends of
-//! what is *on disk* there, or with `acks.all.durability=page-cache` of what is written. It never moves
-//! back while a leader leads, and it stands still while there are fewer in-sync replicas than
-//! `min.insync.replicas` asks for (KIP-966, the strict rule).
+//! The high watermark is the smallest of the ends that the in-sync replicas have reported: the ends
+//! of what is *on disk* there, or with `acks.all.durability=page-cache` of what is written. It
+//! never moves back while a leader leads, and it stands still while there are fewer in-sync
+//! replicas than `min.insync.replicas` asks for (KIP-966, the strict rule).
 
 /// The high watermark of a partition that leads here.
 #[derive(Debug)]
@@ -22,7 +22,8 @@ pub struct ReplicaEnds<'a> {
     pub leader_end_offset: i64,
     /// The ends that the other in-sync replicas have reported, and those of a pending ISR change.
     pub follower_end_offsets: &'a [i64],
-    /// How many in-sync replicas there must be: `min.insync.replicas`, at most the replication factor.
+    /// How many in-sync replicas there must be: `min.insync.replicas`, at most the replication
+    /// factor.
     pub min_insync: usize,
 }
 

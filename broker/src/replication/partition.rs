@@ -1,8 +1,10 @@
-//! One partition of this broker: who leads it, appends to it, reads from it, and how far it is committed.
+//! One partition of this broker: who leads it, appends to it, reads from it, and how far it is
+//! committed.
 //!
-//! The order of effects is fixed by the log's own lock: when [`Partition::append`] returns, the records
-//! have their offsets. What may change meanwhile is the role; an append holds the role's lock for
-//! reading, so that a leader that is deposed has either finished an append or not begun it.
+//! The order of effects is fixed by the log's own lock: when [`Partition::append`] returns, the
+//! records have their offsets. What may change meanwhile is the role; an append holds the role's
+//! lock for reading, so that a leader that is deposed has either finished an append or not begun
+//! it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -190,8 +192,8 @@ impl Partition {
         if self.is_leader() { Ok(()) } else { Err(ErrorCode::NotLeaderOrFollower) }
     }
 
-    /// Appends records as the leader. Their order is fixed when it returns; [`Partition::committed`]
-    /// tells when they are safe.
+    /// Appends records as the leader. Their order is fixed when it returns;
+    /// [`Partition::committed`] tells when they are safe.
     pub fn append(&self, request: AppendRequest) -> Result<Appended, AppendRefused> {
         let settings = self.settings.load();
         let refused = |code| AppendRefused::new(code, self.log.log_start_offset());
@@ -235,8 +237,8 @@ impl Partition {
         })
     }
 
-    /// Whether so much has been written without anybody waiting for it that the first who does would
-    /// wait long.
+    /// Whether so much has been written without anybody waiting for it that the first who does
+    /// would wait long.
     fn is_far_ahead_of_the_disk(&self, appended_size: usize) -> bool {
         let before = self.unflushed_size.fetch_add(appended_size, Ordering::Relaxed);
         before + appended_size >= UNFLUSHED_SIZE_MAX
@@ -244,8 +246,8 @@ impl Partition {
 
     /// Waits until everything before `offset` is committed.
     ///
-    /// [`ErrorCode::RequestTimedOut`] at the deadline, [`ErrorCode::NotLeaderOrFollower`] if the leadership is
-    /// lost meanwhile, [`ErrorCode::KafkaStorageError`] if the disk fails.
+    /// [`ErrorCode::RequestTimedOut`] at the deadline, [`ErrorCode::NotLeaderOrFollower`] if the
+    /// leadership is lost meanwhile, [`ErrorCode::KafkaStorageError`] if the disk fails.
     pub async fn committed(&self, offset: i64, deadline: Instant) -> Result<(), ErrorCode> {
         if self.high_watermark() >= offset {
             return Ok(());
@@ -299,7 +301,7 @@ impl Partition {
                 log_start_offset,
             }),
             Err(LogReadError::Storage(error)) => {
-                tracing::error!(partition = %self.topic_partition, %error, "read of the log failed");
+                tracing::error!(partition = %self.topic_partition, %error, "read the log");
                 Err(refused(ErrorCode::KafkaStorageError))
             }
         }?;
@@ -414,7 +416,7 @@ impl Partition {
             timestamp => self.log.offset_for_timestamp(timestamp),
         };
         let found = found.map_err(|error| {
-            tracing::error!(partition = %self.topic_partition, %error, "look-up of a timestamp failed");
+            tracing::error!(partition = %self.topic_partition, %error, "look up a timestamp");
             ErrorCode::KafkaStorageError
         })?;
         Ok(found.filter(|found| found.offset < end).map(|found| FoundOffset {

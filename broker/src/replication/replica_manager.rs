@@ -33,7 +33,8 @@ pub struct ReplicaManager {
 }
 
 impl ReplicaManager {
-    /// The partitions of a broker whose logs are open; none serves before its image has been applied.
+    /// The partitions of a broker whose logs are open; none serves before its image has been
+    /// applied.
     pub fn new(
         broker_id: BrokerId,
         logs: Arc<LogManager>,
@@ -45,18 +46,19 @@ impl ReplicaManager {
         let listener = Arc::downgrade(&manager);
         manager.logs.on_failure(Arc::new(move |dir, partitions| {
             let Some(manager) = listener.upgrade() else { return };
-            error!(dir = %dir.path().display(), count = partitions.len(), "log directory is offline");
-            for partition in partitions.iter().filter_map(|tp| manager.find(&tp.topic, tp.partition)) {
-                partition.disk_failed();
-            }
+            let (dir, count) = (dir.path().display(), partitions.len());
+            error!(%dir, count, "log directory is offline");
+            let here = partitions.iter().filter_map(|tp| manager.find(&tp.topic, tp.partition));
+            here.for_each(|partition| partition.disk_failed());
         }));
         manager
     }
 
     /// A partition that this broker holds, leading or not.
     ///
-    /// [`ErrorCode::UnknownTopicOrPartition`] if the cluster has none such, [`ErrorCode::NotLeaderOrFollower`] if other
-    /// brokers have it, [`ErrorCode::KafkaStorageError`] if its disk has failed.
+    /// [`ErrorCode::UnknownTopicOrPartition`] if the cluster has none such,
+    /// [`ErrorCode::NotLeaderOrFollower`] if other brokers have it,
+    /// [`ErrorCode::KafkaStorageError`] if its disk has failed.
     pub fn partition(&self, topic: &str, partition: i32) -> Result<Arc<Partition>, ErrorCode> {
         if let Some(found) = self.find(topic, partition) {
             return match found.log().dir().offline_reason() {
@@ -106,8 +108,8 @@ impl ReplicaManager {
         }
     }
 
-    /// Sets logs aside that no topic of the cluster owns. Nothing is deleted because of something that
-    /// is missing: only a tombstone deletes.
+    /// Sets logs aside that no topic of the cluster owns. Nothing is deleted because of something
+    /// that is missing: only a tombstone deletes.
     pub fn set_strays_aside(&self, image: &MetadataImage) {
         for log in self.logs.logs() {
             let TopicPartition { topic, partition } = log.topic_partition();
@@ -115,7 +117,8 @@ impl ReplicaManager {
             if owner.is_some_and(|topic| topic.partition(*partition).is_some()) {
                 continue;
             }
-            warn!(partition = %log.topic_partition(), "no topic owns this log; it is kept aside as stray");
+            let partition = log.topic_partition();
+            warn!(%partition, "no topic owns this log; it is kept aside as stray");
             if let Err(error) = self.logs.set_stray(log.topic_partition()) {
                 error!(partition = %log.topic_partition(), %error, "set a stray log aside");
             }

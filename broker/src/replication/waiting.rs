@@ -1,8 +1,9 @@
 //! Why a client waits: parked produces and fetches of one partition (Kafka's purgatory).
 //!
-//! A produce with `acks=all` waits until an offset is committed, a fetch until there is more to read.
-//! Nobody has a task or a timer here: a waiter is an entry in the partition's list, its deadline is
-//! that of the future which holds it, and dropping the future takes the entry off the list.
+//! A produce with `acks=all` waits until an offset is committed, a fetch until there is more to
+//! read. Nobody has a task or a timer here: a waiter is an entry in the partition's list, its
+//! deadline is that of the future which holds it, and dropping the future takes the entry off the
+//! list.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,14 +22,16 @@ pub struct Waiters {
 #[derive(Debug, Default)]
 struct Lists {
     next_key: u64,
-    /// By the offset that has to be committed, exclusive; the key tells waiters of one offset apart.
+    /// By the offset that has to be committed, exclusive; the key tells waiters of one offset
+    /// apart.
     commits: BTreeMap<(i64, u64), oneshot::Sender<Result<(), ErrorCode>>>,
     readers: HashMap<u64, Arc<Notify>>,
 }
 
 impl Waiters {
-    /// Waits until [`Waiters::advanced`] tells of `offset` or more, or [`Waiters::fail`] of an error. The
-    /// caller checks after this call, and before it awaits, that it is not there already.
+    /// Waits until [`Waiters::advanced`] tells of `offset` or more, or [`Waiters::fail`] of an
+    /// error. The caller checks after this call, and before it awaits, that it is not there
+    /// already.
     pub fn commit(self: &Arc<Self>, offset: i64) -> CommitWaiter {
         let (sender, receiver) = oneshot::channel();
         let mut lists = self.lists.lock();

@@ -71,6 +71,8 @@ pub struct Driver {
     next_xid: u64,
     in_flight: VecDeque<(u64, Waiting)>,
     subscriptions: HashMap<u64, mpsc::Sender<ServerFrame>>,
+    /// Subscriptions that were cut off here and that the member has still to be told of.
+    cut_off: Vec<u64>,
     /// Reads that a broken connection left without an answer: asked again on the next.
     again: VecDeque<(Request, ReplySender)>,
     next_address: usize,
@@ -89,6 +91,7 @@ impl Driver {
             next_xid: 0,
             in_flight: VecDeque::new(),
             subscriptions: HashMap::new(),
+            cut_off: Vec::new(),
             again: VecDeque::new(),
             next_address,
         }
@@ -210,6 +213,7 @@ impl Driver {
         self.shorten_lease();
         self.told.state.send_replace(SessionState::Connecting);
         self.subscriptions.clear();
+        self.cut_off.clear();
         self.next_address = self.next_address.wrapping_add(1);
         let mut again = VecDeque::new();
         for (_, waiting) in self.in_flight.drain(..) {
@@ -263,7 +267,18 @@ impl Driver {
             if let Err(error) = sent {
                 return error;
             }
+            if let Err(error) = self.unsubscribe_cut_off(connection).await {
+                return error;
+            }
         }
+    }
+
+    async fn unsubscribe_cut_off(&mut self, connection: &mut Connection) -> Result<(), String> {
+        while let Some(subscription) = self.cut_off.pop() {
+            let request = Request::Unsubscribe { subscription };
+            self.send(connection, request, Waiting::Quiet).await?;
+        }
+        Ok(())
     }
 
     fn third(&self) -> Duration {
@@ -418,6 +433,7 @@ impl Driver {
         let Some(sender) = self.subscriptions.get(&subscription) else { return };
         if sender.try_send(frame).is_err() {
             self.subscriptions.remove(&subscription);
+            self.cut_off.push(subscription);
         }
     }
 }
