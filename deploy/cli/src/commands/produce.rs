@@ -213,16 +213,24 @@ impl Sender {
         Ok(())
     }
 
-    /// Waits until everything is delivered.
+    /// Waits until what was sent is delivered.
     ///
     /// # Errors
     /// If something was not.
-    pub async fn finish(mut self) -> anyhow::Result<()> {
+    pub async fn settle(&mut self) -> anyhow::Result<()> {
         self.producer.flush().await;
         while let Some(delivery) = self.deliveries.pop_front() {
             delivery.await?;
         }
         Ok(())
+    }
+
+    /// Waits until everything is delivered, and ends.
+    ///
+    /// # Errors
+    /// If something was not.
+    pub async fn finish(mut self) -> anyhow::Result<()> {
+        self.settle().await
     }
 }
 

@@ -4,6 +4,8 @@
 //! One file for each tool. What they do is done by `commands`; here are only their words.
 
 mod configs;
+mod console_consumer;
+mod console_producer;
 mod dump_log;
 mod topics;
 
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser};
-use ottla_common::config::Settings;
+use ottla_common::config::{Settings, Source};
 use ottla_common::kafka::client::ClientError;
 use ottla_common::kafka::cluster::Cluster;
 use regex::Regex;
@@ -33,6 +35,12 @@ pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> ExitCode {
         "kafka-dump-log" => with(arguments, async |parsed| dump_log::run(&parsed)).await,
         "kafka-topics" => with(arguments, async |parsed| topics::run(&parsed).await).await,
         "kafka-configs" => with(arguments, async |parsed| configs::run(&parsed).await).await,
+        "kafka-console-producer" => {
+            with(arguments, async |parsed| console_producer::run(&parsed).await).await
+        }
+        "kafka-console-consumer" => {
+            with(arguments, async |parsed| console_consumer::run(&parsed).await).await
+        }
         _ => Err(anyhow::anyhow!("{tool} is not offered yet")),
     };
     match done {
@@ -78,6 +86,15 @@ pub struct CommonArguments {
 impl CommonArguments {
     /// Connects to the cluster.
     pub async fn cluster(&self) -> anyhow::Result<Cluster> {
+        self.connect(false).await
+    }
+
+    /// The same, for who sends: asking for a topic may make it.
+    pub async fn cluster_that_creates(&self) -> anyhow::Result<Cluster> {
+        self.connect(true).await
+    }
+
+    async fn connect(&self, creates: bool) -> anyhow::Result<Cluster> {
         let Some(servers) = &self.bootstrap_server else {
             return Err(misuse("--bootstrap-server must be specified"));
         };
@@ -86,7 +103,7 @@ impl CommonArguments {
             settings.add_file(file)?;
             check_security(settings.text("security.protocol", "PLAINTEXT").as_str())?;
         }
-        context::cluster(&context::addresses(servers, 9092), false).await
+        context::cluster(&context::addresses(servers, 9092), creates).await
     }
 }
 
@@ -122,5 +139,51 @@ pub fn message_of(error: &ClientError) -> String {
     match error {
         ClientError::Refused { message: Some(message), .. } => message.clone(),
         error => error.to_string(),
+    }
+}
+
+/// Properties from a file and from `--…-property key=value` flags, which go before the file.
+#[derive(Debug, Default)]
+pub struct Properties(Settings);
+
+impl Properties {
+    /// Reads them.
+    pub fn new<'a>(
+        file: Option<&Path>,
+        texts: impl IntoIterator<Item = &'a String>,
+    ) -> anyhow::Result<Self> {
+        let mut settings = Settings::new();
+        if let Some(file) = file {
+            settings.add_file(file)?;
+        }
+        for text in texts {
+            let Some((key, value)) = text.split_once('=') else {
+                return Err(misuse(format!("expected key=value, not {text:?}")));
+            };
+            // Separators are white space more often than not, so nothing is cut off.
+            let (key, value) = (key.trim().to_owned(), value.to_owned());
+            settings.set(key, value, Source::Flag, "a property flag".to_owned());
+        }
+        Ok(Self(settings))
+    }
+
+    /// A value, if it is set.
+    pub fn get(&self, key: &str) -> Option<String> {
+        self.0.get(key).map(|setting| setting.value.clone())
+    }
+
+    /// A value.
+    pub fn text(&self, key: &str, default: &str) -> String {
+        self.0.text(key, default)
+    }
+
+    /// Whether a value is `true`, as Java sees it.
+    pub fn is_true(&self, key: &str, default: bool) -> bool {
+        self.get(key).map_or(default, |value| value.trim().eq_ignore_ascii_case("true"))
+    }
+
+    /// All keys and values.
+    pub fn pairs(&self) -> Vec<(String, String)> {
+        self.0.iter().map(|(key, setting)| (key.to_owned(), setting.value.clone())).collect()
     }
 }
