@@ -5,6 +5,7 @@
 mod admin;
 mod asked;
 mod fetch;
+mod hostile;
 mod metadata;
 mod offsets;
 mod produce;

@@ -55,6 +55,7 @@ async fn every_version_is_answered() {
     put(&mut client, "t", &["a", "b"]).await;
     let mut tried = Tried { client, keys: Vec::new() };
     records(&mut tried).await;
+    offsets(&mut tried).await;
     topics(&mut tried).await;
     configs(&mut tried).await;
     cluster(&mut tried).await;
@@ -109,6 +110,9 @@ async fn records(tried: &mut Tried) {
             ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() }
         })
         .await;
+}
+
+async fn offsets(tried: &mut Tried) {
     tried
         .each(|_, named| {
             use api::delete_records::{DeleteRecordsRequest, request::*};
