@@ -1,6 +1,6 @@
-//! Every version of every API that is advertised is answered, both when all is well and when nothing
-//! that is asked for is there: no field that matters gets lost, or closes the connection, in an
-//! old version.
+//! Every version of every API that is advertised is answered, both when all is well and when
+//! nothing that is asked for is there: no field that matters gets lost, or closes the connection,
+//! in an old version.
 
 use ottla_common::kafka::messages as api;
 use ottla_common::kafka::records::BatchOptions;
@@ -20,8 +20,8 @@ struct Tried {
 }
 
 impl Tried {
-    /// Sends what `request` makes for each version, for things that are there and for things that are
-    /// not.
+    /// Sends what `request` makes for each version, for things that are there and for things that
+    /// are not.
     async fn each<R: Request>(&mut self, request: impl Fn(i16, &Named) -> R)
     where
         R::Response: std::fmt::Debug,
