@@ -2,8 +2,8 @@
 //!
 //! Modules from the bottom up; a module uses only those above it in this list:
 //! `types`, `clock`, `config`, `telemetry`, `shutdown`, `net`, then `kafka` (the wire protocol) and
-//! `coordination` (the coordinator's client and protocol), then `cluster_tree` (what stands where in
-//! the coordinator's tree).
+//! `coordination` (the coordinator's client and protocol), then `cluster_tree` (what stands where
+//! in the coordinator's tree).
 
 pub mod clock;
 pub mod cluster_tree;

@@ -1,6 +1,6 @@
-//! The identifiers that every part shares. Offsets, epochs and positions stay plain integers, always
-//! named with their owner (`leader_epoch`, `base_offset`); identifiers, which are never computed with,
-//! are types of their own.
+//! The identifiers that every part shares. Offsets, epochs and positions stay plain integers,
+//! always named with their owner (`leader_epoch`, `base_offset`); identifiers, which are never
+//! computed with, are types of their own.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,9 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 macro_rules! integer_id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*
-        #[derive(
-            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-        )]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub $inner);
 
@@ -65,8 +64,8 @@ impl Uuid {
     /// "None" on the wire.
     pub const ZERO: Self = Self([0; 16]);
 
-    /// A version-4 identifier from the operating system's randomness, one that does not begin with a
-    /// dash, so that no tool takes its text for a flag (Kafka's `Uuid.randomUuid`).
+    /// A version-4 identifier from the operating system's randomness, one that does not begin with
+    /// a dash, so that no tool takes its text for a flag (Kafka's `Uuid.randomUuid`).
     pub fn random() -> Result<Self, getrandom::Error> {
         loop {
             let mut bytes = [0; 16];

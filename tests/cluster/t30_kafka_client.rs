@@ -1,8 +1,6 @@
-//! The client against a running cluster, Apache Kafka's or ours: set `OTTLA_TEST_BOOTSTRAP` to its
-//! bootstrap servers. Without that, these tests pass without doing anything. They make topics of
-//! their own, with random names.
-
-#![allow(clippy::unwrap_used)]
+//! The client of Kafka's protocol against a coordinator and a broker in this process or, where
+//! `OTTLA_TEST_BOOTSTRAP` names its bootstrap servers, against another cluster, for example Apache
+//! Kafka's. The tests make topics of their own, with random names.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,12 +18,22 @@ use ottla_common::kafka::error_code::ErrorCode;
 use ottla_common::kafka::producer::{Acks, Producer, ProducerOptions, ProducerRecord};
 use ottla_common::kafka::records::{Record, RecordHeader, RecordLimits};
 use ottla_common::types::TopicPartition;
+use ottla_tests::node::Node;
 
-async fn cluster() -> Option<Cluster> {
-    let bootstrap = std::env::var("OTTLA_TEST_BOOTSTRAP").ok()?;
+/// A cluster to test against; the node, if there is one, lives as long as it is held.
+async fn cluster() -> (Option<Node>, Cluster) {
+    let elsewhere = std::env::var("OTTLA_TEST_BOOTSTRAP").ok();
+    let node = match elsewhere {
+        Some(_) => None,
+        None => Some(Node::start(&[]).await.unwrap()),
+    };
+    let bootstrap = match (&node, elsewhere) {
+        (Some(node), _) => node.address.to_string(),
+        (None, elsewhere) => elsewhere.unwrap_or_default(),
+    };
     let servers: Vec<&str> = bootstrap.split(',').collect();
     let options = ClusterOptions { allow_auto_topic_creation: true, ..ClusterOptions::default() };
-    Some(Cluster::connect(&servers, options).await.unwrap())
+    (node, Cluster::connect(&servers, options).await.unwrap())
 }
 
 fn topic_name() -> String {
@@ -34,7 +42,7 @@ fn topic_name() -> String {
 
 #[tokio::test]
 async fn records_get_consecutive_offsets() {
-    let Some(cluster) = cluster().await else { return };
+    let (_node, cluster) = cluster().await;
     for (compression, acks) in [
         (Compression::None, Acks::All),
         (Compression::Gzip, Acks::Leader),
@@ -98,7 +106,7 @@ async fn new_topic(cluster: &Cluster, partitions: i32) -> String {
 
 #[tokio::test]
 async fn what_is_produced_is_consumed() {
-    let Some(cluster) = cluster().await else { return };
+    let (_node, cluster) = cluster().await;
     let topic = new_topic(&cluster, 3).await;
     let options = ProducerOptions { compression: Compression::Lz4, ..ProducerOptions::default() };
     let producer = Producer::new(cluster.clone(), options).unwrap();
@@ -148,7 +156,7 @@ async fn what_is_produced_is_consumed() {
 
 #[tokio::test]
 async fn a_consumer_goes_where_it_is_sent() {
-    let Some(cluster) = cluster().await else { return };
+    let (_node, cluster) = cluster().await;
     let topic = new_topic(&cluster, 1).await;
     let partition = TopicPartition::new(topic.as_str(), 0);
     let producer = Producer::new(cluster.clone(), ProducerOptions::default()).unwrap();
@@ -196,7 +204,7 @@ async fn a_consumer_goes_where_it_is_sent() {
 
 #[tokio::test]
 async fn topics_are_administered() {
-    let Some(cluster) = cluster().await else { return };
+    let (_node, cluster) = cluster().await;
     let admin = Admin::new(cluster.clone());
     let description = admin.describe_cluster(false).await.unwrap();
     assert!(!description.brokers.is_empty() && !description.cluster_id.is_empty());
@@ -232,7 +240,7 @@ async fn topics_are_administered() {
 
 #[tokio::test]
 async fn configurations_are_changed() {
-    let Some(cluster) = cluster().await else { return };
+    let (_node, cluster) = cluster().await;
     let admin = Admin::new(cluster.clone());
     let topic = new_topic(&cluster, 1).await;
     let resource = ConfigResource::topic(&topic);
@@ -269,7 +277,7 @@ async fn configurations_are_changed() {
 
 #[tokio::test]
 async fn offsets_producers_and_disks_are_described() {
-    let Some(cluster) = cluster().await else { return };
+    let (_node, cluster) = cluster().await;
     let admin = Admin::new(cluster.clone());
     let topic = new_topic(&cluster, 1).await;
     let partition = TopicPartition::new(topic.as_str(), 0);
@@ -303,7 +311,7 @@ async fn offsets_producers_and_disks_are_described() {
 
 #[tokio::test]
 async fn what_cannot_be_sent_is_refused_with_a_reason() {
-    let Some(cluster) = cluster().await else { return };
+    let (_node, cluster) = cluster().await;
     let topic = new_topic(&cluster, 1).await;
     let options = ProducerOptions { request_bytes_max: 4 << 20, ..ProducerOptions::default() };
     let producer = Producer::new(cluster.clone(), options).unwrap();
