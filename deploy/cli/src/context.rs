@@ -1,6 +1,7 @@
 //! What every command is given: where the cluster is, and how to print.
 
 use clap::Args;
+use ottla_common::kafka::admin::Admin;
 use ottla_common::kafka::client::ClientError;
 use ottla_common::kafka::cluster::{Cluster, ClusterOptions};
 
@@ -63,7 +64,15 @@ impl Context {
         cluster(&self.bootstrap_servers, false).await
     }
 
-    /// The same, for who sends: asking for a topic may make it, if the brokers do that.
+    /// An administrator of the brokers' cluster.
+    ///
+    /// # Errors
+    /// If no broker answers.
+    pub async fn admin(&self) -> anyhow::Result<Admin> {
+        Ok(Admin::new(self.cluster().await?))
+    }
+
+    /// The brokers' cluster, for who sends: asking for a topic may make it, if the brokers do that.
     ///
     /// # Errors
     /// If no broker answers.

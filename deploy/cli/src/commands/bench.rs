@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use ottla_common::config::{parse_duration_ms, parse_size_bytes};
+use ottla_common::kafka::admin::NewTopic;
 use ottla_common::kafka::compression::Compression;
 
-use super::topics::NewTopic;
+use super::topics::pairs;
 use crate::context::Context;
 use crate::output::misuse;
 
@@ -50,16 +51,13 @@ pub struct TopicArguments {
     pub config: Vec<String>,
 }
 
-impl From<&TopicArguments> for NewTopic {
-    fn from(arguments: &TopicArguments) -> Self {
-        let pairs = arguments.config.iter().filter_map(|text| text.split_once('='));
-        Self {
-            name: arguments.topic.clone(),
-            partitions: arguments.partitions,
-            replication_factor: arguments.replication_factor,
-            configs: pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-            ..Self::default()
-        }
+impl TopicArguments {
+    /// The topic, if it must be made.
+    fn new_topic(&self) -> anyhow::Result<NewTopic> {
+        Ok(NewTopic {
+            configs: pairs("--config", &self.config)?.into_iter().collect(),
+            ..NewTopic::new(&self.topic, self.partitions, self.replication_factor)
+        })
     }
 }
 
@@ -174,7 +172,7 @@ pub struct LatencyArguments {
 pub async fn run(context: &Context, command: BenchCommand) -> anyhow::Result<()> {
     match command {
         BenchCommand::Produce(arguments) => {
-            let sent = produce::run(context, &arguments).await?;
+            let sent = produce::run(&context.cluster().await?, &arguments).await?;
             sent.print(context.output)
         }
         BenchCommand::Consume(arguments) => consume::run(context, &arguments).await,

@@ -4,22 +4,15 @@ use std::fmt::Display;
 
 use clap::Parser;
 use ottla_common::config::Settings;
+use ottla_common::kafka::admin::{
+    Admin, ConfigChange, ConfigEntry, ConfigResource, ConfigResourceType, ConfigSource,
+};
 use ottla_common::kafka::client::ClientError;
-use ottla_common::kafka::cluster::Cluster;
 use ottla_common::kafka::error_code::ErrorCode;
 
 use super::{CommonArguments, message_of};
-use crate::commands::configs::{
-    self, ConfigChange, ConfigEntry, ResourceConfigs, ResourceKind, source_name,
-};
+use crate::commands::configs::{self, source_name};
 use crate::output::{Output, misuse};
-
-/// Kafka's number of what was set for a topic.
-const DYNAMIC_TOPIC_CONFIG: i8 = 1;
-/// Kafka's number of what was set for one broker.
-const DYNAMIC_BROKER_CONFIG: i8 = 2;
-/// Kafka's number of what was set for all brokers.
-const DYNAMIC_DEFAULT_BROKER_CONFIG: i8 = 3;
 
 /// This tool helps to manipulate and describe entity config for a topic or a broker.
 #[derive(Debug, Parser)]
@@ -68,7 +61,7 @@ pub struct Configs {
 /// Whose configs.
 #[derive(Debug, PartialEq, Eq)]
 struct Entity {
-    kind: ResourceKind,
+    kind: ConfigResourceType,
     /// `None` stands for each of the kind; empty for the default of brokers.
     name: Option<String>,
 }
@@ -80,9 +73,9 @@ pub async fn run(arguments: &Configs) -> anyhow::Result<()> {
     }
     let entity = entity(arguments)?;
     let changes = changes(arguments)?;
-    let cluster = arguments.common.cluster().await?;
+    let admin = Admin::new(arguments.common.cluster().await?);
     if arguments.describe {
-        return describe(arguments, &cluster, &entity).await;
+        return describe(arguments, &admin, &entity).await;
     }
     let Some(name) = &entity.name else {
         return Err(misuse("an entity name must be specified with --alter"));
@@ -93,7 +86,8 @@ pub async fn run(arguments: &Configs) -> anyhow::Result<()> {
              with --alter",
         ));
     }
-    match configs::alter(&cluster, entity.kind, name, &changes).await {
+    let resource = ConfigResource { kind: entity.kind, name: name.clone() };
+    match configs::alter(&admin, resource, changes).await {
         Ok(()) if name.is_empty() => {
             print("Completed updating default config for brokers in the cluster.")
         }
@@ -108,14 +102,14 @@ fn print(line: impl Display) -> anyhow::Result<()> {
 
 fn noun(entity: &Entity) -> &'static str {
     match entity.kind {
-        ResourceKind::Topic => "topic",
-        ResourceKind::Broker => "broker",
+        ConfigResourceType::Topic => "topic",
+        _ => "broker",
     }
 }
 
 fn entity(arguments: &Configs) -> anyhow::Result<Entity> {
-    let topic = |name: Option<String>| Entity { kind: ResourceKind::Topic, name };
-    let broker = |name: Option<String>| Entity { kind: ResourceKind::Broker, name };
+    let topic = |name: Option<String>| Entity { kind: ConfigResourceType::Topic, name };
+    let broker = |name: Option<String>| Entity { kind: ConfigResourceType::Broker, name };
     if let Some(name) = &arguments.topic {
         return Ok(topic(Some(name.clone())));
     }
@@ -153,7 +147,7 @@ fn changes(arguments: &Configs) -> anyhow::Result<Vec<ConfigChange>> {
         changes.push(ConfigChange::set(key.trim().to_owned(), value));
     }
     let removed = arguments.delete_config.iter().flat_map(|keys| keys.split(','));
-    changes.extend(removed.map(|key| ConfigChange::unset(key.trim().to_owned())));
+    changes.extend(removed.map(|key| ConfigChange::delete(key.trim())));
     Ok(changes)
 }
 
@@ -176,26 +170,23 @@ fn split_outside_brackets(text: &str) -> Vec<&str> {
     parts
 }
 
-async fn describe(arguments: &Configs, cluster: &Cluster, entity: &Entity) -> anyhow::Result<()> {
-    let metadata = cluster.refresh_all().await?;
+async fn describe(arguments: &Configs, admin: &Admin, entity: &Entity) -> anyhow::Result<()> {
     let names: Vec<String> = match (&entity.name, entity.kind) {
         (Some(name), _) => vec![name.clone()],
-        (None, ResourceKind::Topic) => {
-            metadata.topics().map(|topic| topic.name.to_string()).collect()
+        (None, ConfigResourceType::Topic) => {
+            admin.list_topics().await?.iter().map(|topic| topic.name.to_string()).collect()
         }
-        (None, ResourceKind::Broker) => {
-            let brokers = metadata.brokers.keys().map(|id| id.0.to_string());
+        (None, _) => {
+            let metadata = admin.cluster().refresh_all().await?;
+            let brokers = metadata.brokers.keys().map(ToString::to_string);
             brokers.chain([String::new()]).collect()
         }
     };
     for name in &names {
-        match configs::describe(cluster, entity.kind, &[name]).await {
-            Ok(described) => {
-                for resource in &described {
-                    print_configs(arguments, entity, resource)?;
-                }
-            }
-            Err(error) if is_missing(&error) && entity.kind == ResourceKind::Topic => {
+        let resource = ConfigResource { kind: entity.kind, name: name.clone() };
+        match configs::describe(admin, resource).await {
+            Ok(entries) => print_configs(arguments, (entity, name), &entries)?,
+            Err(error) if is_missing(&error) && entity.kind == ConfigResourceType::Topic => {
                 print(format_args!(
                     "The topic '{name}' doesn't exist and doesn't have dynamic config."
                 ))?;
@@ -212,10 +203,10 @@ fn is_missing(error: &ClientError) -> bool {
 
 fn print_configs(
     arguments: &Configs,
-    entity: &Entity,
-    resource: &ResourceConfigs,
+    (entity, name): (&Entity, &str),
+    entries: &[ConfigEntry],
 ) -> anyhow::Result<()> {
-    let (name, noun) = (&resource.name, noun(entity));
+    let noun = noun(entity);
     let which = if arguments.all { "All" } else { "Dynamic" };
     if name.is_empty() {
         print("Default configs for brokers in the cluster are:")?;
@@ -223,11 +214,11 @@ fn print_configs(
         print(format_args!("{which} configs for {noun} {name} are:"))?;
     }
     let wanted = match entity.kind {
-        ResourceKind::Topic => DYNAMIC_TOPIC_CONFIG,
-        ResourceKind::Broker if name.is_empty() => DYNAMIC_DEFAULT_BROKER_CONFIG,
-        ResourceKind::Broker => DYNAMIC_BROKER_CONFIG,
+        ConfigResourceType::Topic => ConfigSource::DynamicTopic,
+        _ if name.is_empty() => ConfigSource::DynamicDefaultBroker,
+        _ => ConfigSource::DynamicBroker,
     };
-    let mut entries: Vec<&ConfigEntry> = resource.entries.iter().collect();
+    let mut entries: Vec<&ConfigEntry> = entries.iter().collect();
     entries.retain(|entry| arguments.all || entry.source == wanted);
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     entries.into_iter().try_for_each(|entry| print(entry_line(entry)))
@@ -240,7 +231,7 @@ fn entry_line(entry: &ConfigEntry) -> String {
         .iter()
         .map(|(source, key, value)| format!("{}:{key}={}", source_name(*source), null(value)))
         .collect();
-    let (name, sensitive) = (&entry.name, entry.sensitive);
+    let (name, sensitive) = (&entry.name, entry.is_sensitive);
     let synonyms = synonyms.join(", ");
     format!("  {name}={} sensitive={sensitive} synonyms={{{synonyms}}}", null(&entry.value))
 }
@@ -257,16 +248,19 @@ mod tests {
 
     #[test]
     fn a_config_is_printed_as_kafka_prints_it() {
+        let synonym =
+            |source, key: &str, value: &str| (source, key.to_owned(), Some(value.to_owned()));
         let entry = ConfigEntry {
             name: "cleanup.policy".to_owned(),
             value: Some("compact".to_owned()),
-            source: 1,
-            sensitive: false,
+            source: ConfigSource::DynamicTopic,
+            read_only: false,
+            is_sensitive: false,
             synonyms: vec![
-                (1, "cleanup.policy".to_owned(), Some("compact".to_owned())),
-                (5, "log.cleanup.policy".to_owned(), Some("delete".to_owned())),
+                synonym(ConfigSource::DynamicTopic, "cleanup.policy", "compact"),
+                synonym(ConfigSource::Default, "log.cleanup.policy", "delete"),
             ],
-            documentation: String::new(),
+            documentation: None,
         };
         assert_eq!(
             entry_line(&entry),

@@ -4,13 +4,18 @@ use std::fmt::Display;
 
 use anyhow::bail;
 use clap::Parser;
+use ottla_common::kafka::admin::{Admin, ConfigEntry, ConfigResource, ConfigSource, NewTopic};
 use ottla_common::kafka::client::ClientError;
-use ottla_common::kafka::cluster::Cluster;
 use ottla_common::kafka::error_code::ErrorCode;
+use ottla_common::kafka::messages::describe_topic_partitions::response::{
+    DescribeTopicPartitionsResponsePartition as Partition,
+    DescribeTopicPartitionsResponseTopic as Topic,
+};
+use ottla_common::types::BrokerId;
 
 use super::{CommonArguments, Shown, TopicPattern, message_of};
-use crate::commands::configs::{self, ResourceConfigs, ResourceKind};
-use crate::commands::topics::{self, NewTopic, PartitionDescription, TopicDescription, pairs};
+use crate::commands::configs::{self, value_text};
+use crate::commands::topics::{self, leader, pairs};
 use crate::output::{Output, misuse};
 
 const COLLISION_WARNING: &str = "WARNING: Due to limitations in metric names, topics with a period \
@@ -91,17 +96,17 @@ pub async fn run(arguments: &Topics) -> anyhow::Result<()> {
     if arguments.topic.is_none() && (*create || *alter || *delete) {
         return Err(misuse("Missing required argument \"[topic]\""));
     }
-    let cluster = arguments.common.cluster().await?;
+    let admin = Admin::new(arguments.common.cluster().await?);
     let done = if *create {
-        create_topic(arguments, &cluster).await
+        create_topic(arguments, &admin).await
     } else if *list {
-        list_topics(arguments, &cluster).await
+        list_topics(arguments, &admin).await
     } else if *describe {
-        describe_topics(arguments, &cluster).await
+        describe_topics(arguments, &admin).await
     } else if *alter {
-        alter_topics(arguments, &cluster).await
+        alter_topics(arguments, &admin).await
     } else {
-        delete_topics(arguments, &cluster).await
+        delete_topics(arguments, &admin).await
     };
     let Err(error) = done else { return Ok(()) };
     let message = match error.downcast_ref::<ClientError>() {
@@ -117,29 +122,28 @@ fn print(line: impl Display) -> anyhow::Result<()> {
 }
 
 /// `1:2,3:4`: the brokers of each partition.
-fn assignments(text: &str) -> anyhow::Result<Vec<Vec<i32>>> {
-    let brokers = |part: &str| -> anyhow::Result<Vec<i32>> {
-        let ids = part.split(':').map(|id| id.trim().parse::<i32>());
-        ids.collect::<Result<_, _>>().map_err(|_| misuse(format!("{part:?} are no broker numbers")))
+fn assignments(text: &str) -> anyhow::Result<Vec<Vec<BrokerId>>> {
+    let brokers = |part: &str| -> anyhow::Result<Vec<BrokerId>> {
+        let ids = part.split(':').map(|id| id.trim().parse().map(BrokerId));
+        ids.collect::<Result<_, std::num::ParseIntError>>()
+            .map_err(|_| misuse(format!("{part:?} are no broker numbers")))
     };
     text.split(',').map(brokers).collect()
 }
 
-async fn create_topic(arguments: &Topics, cluster: &Cluster) -> anyhow::Result<()> {
+async fn create_topic(arguments: &Topics, admin: &Admin) -> anyhow::Result<()> {
     let name = arguments.topic.clone().unwrap_or_default();
     if name.contains(['.', '_']) {
         print(COLLISION_WARNING)?;
     }
     let assigned = arguments.replica_assignment.as_deref().map(assignments).transpose()?;
+    let partitions = arguments.partitions.unwrap_or(-1);
     let topic = NewTopic {
-        name: name.clone(),
-        partitions: arguments.partitions.unwrap_or(-1),
-        replication_factor: arguments.replication_factor.unwrap_or(-1),
-        assignments: assigned.unwrap_or_default(),
-        configs: pairs("--config", &arguments.config)?,
-        validate_only: false,
+        assignments: (0..).zip(assigned.unwrap_or_default()).collect(),
+        configs: pairs("--config", &arguments.config)?.into_iter().collect(),
+        ..NewTopic::new(&name, partitions, arguments.replication_factor.unwrap_or(-1))
     };
-    match topics::create(cluster, &topic).await {
+    match admin.create_topic(&topic).await {
         Err(error)
             if arguments.if_not_exists && error.code() == Some(ErrorCode::TopicAlreadyExists) =>
         {
@@ -151,11 +155,11 @@ async fn create_topic(arguments: &Topics, cluster: &Cluster) -> anyhow::Result<(
 }
 
 /// The names of the topics that were asked for.
-async fn chosen(arguments: &Topics, cluster: &Cluster) -> anyhow::Result<Vec<String>> {
+async fn chosen(arguments: &Topics, admin: &Admin) -> anyhow::Result<Vec<String>> {
     let pattern = arguments.topic.as_deref().map(TopicPattern::new).transpose()?;
-    let metadata = cluster.refresh_all().await?;
-    let names: Vec<String> = metadata
-        .topics()
+    let topics = admin.list_topics().await?;
+    let names: Vec<String> = topics
+        .iter()
         .filter(|topic| !(arguments.exclude_internal && topic.is_internal))
         .filter(|topic| pattern.as_ref().is_none_or(|pattern| pattern.matches(&topic.name)))
         .map(|topic| topic.name.to_string())
@@ -164,8 +168,8 @@ async fn chosen(arguments: &Topics, cluster: &Cluster) -> anyhow::Result<Vec<Str
 }
 
 /// Those that must be there.
-async fn existing(arguments: &Topics, cluster: &Cluster) -> anyhow::Result<Vec<String>> {
-    let names = chosen(arguments, cluster).await?;
+async fn existing(arguments: &Topics, admin: &Admin) -> anyhow::Result<Vec<String>> {
+    let names = chosen(arguments, admin).await?;
     match &arguments.topic {
         Some(topic) if names.is_empty() && !arguments.if_exists => {
             bail!("Topic '{topic}' does not exist as expected")
@@ -174,102 +178,101 @@ async fn existing(arguments: &Topics, cluster: &Cluster) -> anyhow::Result<Vec<S
     }
 }
 
-async fn list_topics(arguments: &Topics, cluster: &Cluster) -> anyhow::Result<()> {
-    chosen(arguments, cluster).await?.iter().try_for_each(print)
+async fn list_topics(arguments: &Topics, admin: &Admin) -> anyhow::Result<()> {
+    chosen(arguments, admin).await?.iter().try_for_each(print)
 }
 
-async fn alter_topics(arguments: &Topics, cluster: &Cluster) -> anyhow::Result<()> {
+async fn alter_topics(arguments: &Topics, admin: &Admin) -> anyhow::Result<()> {
     let Some(partitions) = arguments.partitions else {
         return Err(misuse("Missing required argument \"[partitions]\""));
     };
-    for name in existing(arguments, cluster).await? {
+    for name in existing(arguments, admin).await? {
         let assigned = arguments.replica_assignment.as_deref().map(assignments).transpose()?;
-        let current = cluster.topic(&name).await?.partitions.len();
+        let current = admin.cluster().topic(&name).await?.partitions.len();
         let added = assigned.map(|all| all.into_iter().skip(current).collect());
-        topics::add_partitions(cluster, &name, partitions, added).await?;
+        topics::add_partitions(admin, &name, partitions, added).await?;
     }
     Ok(())
 }
 
-async fn delete_topics(arguments: &Topics, cluster: &Cluster) -> anyhow::Result<()> {
-    for name in existing(arguments, cluster).await? {
-        topics::delete(cluster, &name).await?;
+async fn delete_topics(arguments: &Topics, admin: &Admin) -> anyhow::Result<()> {
+    let names = existing(arguments, admin).await?;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for (_, deleted) in admin.delete_topics(&names).await? {
+        deleted?;
     }
     Ok(())
 }
 
-async fn describe_topics(arguments: &Topics, cluster: &Cluster) -> anyhow::Result<()> {
-    let names = existing(arguments, cluster).await?;
+async fn describe_topics(arguments: &Topics, admin: &Admin) -> anyhow::Result<()> {
+    let names = existing(arguments, admin).await?;
     if names.is_empty() {
         return Ok(());
     }
-    let described = topics::describe(cluster, &names).await?;
-    let names: Vec<&str> = described.iter().map(|topic| topic.name.as_str()).collect();
-    let configs = configs::describe(cluster, ResourceKind::Topic, &names).await?;
-    for (topic, configs) in described.iter().zip(&configs) {
-        describe_topic(arguments, topic, configs)?;
+    for topic in &topics::describe(admin, &names).await? {
+        let resource = ConfigResource::topic(topic.name.as_deref().unwrap_or_default());
+        describe_topic(arguments, topic, &configs::describe(admin, resource).await?)?;
     }
     Ok(())
 }
 
 fn describe_topic(
     arguments: &Topics,
-    topic: &TopicDescription,
-    configs: &ResourceConfigs,
+    topic: &Topic,
+    configs: &[ConfigEntry],
 ) -> anyhow::Result<()> {
     let filtered = arguments.under_replicated_partitions
         || arguments.unavailable_partitions
         || arguments.under_min_isr_partitions
         || arguments.at_min_isr_partitions;
+    let name = topic.name.as_deref().unwrap_or_default();
     let set: Vec<String> = configs
-        .entries
         .iter()
-        .filter(|entry| !entry.is_default())
-        .map(|entry| format!("{}={}", entry.name, entry.value_text()))
+        .filter(|entry| entry.source != ConfigSource::Default)
+        .map(|entry| format!("{}={}", entry.name, value_text(entry)))
         .collect();
     let hidden = filtered || (arguments.topics_with_overrides && set.is_empty());
     if !hidden {
         print(format_args!(
-            "Topic: {}\tTopicId: {}\tPartitionCount: {}\tReplicationFactor: {}\tConfigs: {}",
-            topic.name,
-            topic.id,
+            "Topic: {name}\tTopicId: {}\tPartitionCount: {}\tReplicationFactor: {}\tConfigs: {}",
+            topic.topic_id,
             topic.partitions.len(),
-            topic.replication_factor(),
+            topic.partitions.first().map_or(0, |first| first.replica_nodes.len()),
             set.join(",")
         ))?;
     }
     if arguments.topics_with_overrides {
         return Ok(());
     }
-    let minimum = configs.entries.iter().find(|entry| entry.name == "min.insync.replicas");
-    let minimum = minimum.and_then(|entry| entry.value_text().parse().ok()).unwrap_or(1);
+    let minimum = configs.iter().find(|entry| entry.name == "min.insync.replicas");
+    let minimum = minimum.and_then(|entry| value_text(entry).parse().ok()).unwrap_or(1);
     let partitions = topic.partitions.iter();
     for partition in partitions.filter(|each| !filtered || shows(arguments, each, minimum)) {
-        print(partition_line(&topic.name, partition))?;
+        print(partition_line(name, partition))?;
     }
     Ok(())
 }
 
 /// Whether a partition is one of those that were asked for.
-fn shows(arguments: &Topics, partition: &PartitionDescription, minimum: usize) -> bool {
-    let in_sync = partition.isr.len();
-    (arguments.under_replicated_partitions && in_sync < partition.replicas.len())
-        || (arguments.unavailable_partitions && partition.leader.is_none())
+fn shows(arguments: &Topics, partition: &Partition, minimum: usize) -> bool {
+    let in_sync = partition.isr_nodes.len();
+    (arguments.under_replicated_partitions && in_sync < partition.replica_nodes.len())
+        || (arguments.unavailable_partitions && leader(partition).is_none())
         || (arguments.under_min_isr_partitions && in_sync < minimum)
         || (arguments.at_min_isr_partitions && in_sync == minimum)
 }
 
-fn partition_line(topic: &str, partition: &PartitionDescription) -> String {
+fn partition_line(topic: &str, partition: &Partition) -> String {
     let ids = |ids: &[i32]| ids.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
     let optional = |list: &Option<Vec<i32>>| list.as_deref().map_or("N/A".to_owned(), ids);
-    let leader = partition.leader.map_or("none".to_owned(), |leader| leader.to_string());
+    let leader = leader(partition).map_or("none".to_owned(), |leader| leader.to_string());
     format!(
         "\tTopic: {topic}\tPartition: {}\tLeader: {leader}\tReplicas: {}\tIsr: {}\tElr: {}\t\
          LastKnownElr: {}",
-        partition.partition,
-        ids(&partition.replicas),
-        ids(&partition.isr),
-        optional(&partition.elr),
+        partition.partition_index,
+        ids(&partition.replica_nodes),
+        ids(&partition.isr_nodes),
+        optional(&partition.eligible_leader_replicas),
         optional(&partition.last_known_elr),
     )
 }
@@ -280,15 +283,15 @@ mod tests {
 
     #[test]
     fn a_partition_is_described_as_kafka_describes_it() {
-        let partition = PartitionDescription {
-            partition: 2,
-            leader: None,
+        let partition = Partition {
+            partition_index: 2,
+            leader_id: -1,
             leader_epoch: 4,
-            replicas: vec![1, 2],
-            isr: vec![1],
-            elr: Some(vec![2]),
+            replica_nodes: vec![1, 2],
+            isr_nodes: vec![1],
+            eligible_leader_replicas: Some(vec![2]),
             last_known_elr: None,
-            offline: vec![],
+            ..Partition::default()
         };
         assert_eq!(
             partition_line("t", &partition),
@@ -302,7 +305,10 @@ mod tests {
         let pattern = TopicPattern::new("orders.*, users").unwrap();
         let chosen = ["orders-eu", "users", "users2"].map(|topic| pattern.matches(topic));
         assert_eq!(chosen, [true, true, false]);
-        assert_eq!(assignments("1:2,3").unwrap(), [vec![1, 2], vec![3]]);
+        assert_eq!(
+            assignments("1:2,3").unwrap(),
+            [vec![BrokerId(1), BrokerId(2)], vec![BrokerId(3)]]
+        );
         assert!(assignments("1:x").is_err());
     }
 }

@@ -44,7 +44,7 @@ pub async fn run(context: &Context, arguments: &LatencyArguments) -> anyhow::Res
         return Err(misuse(format!("the latency benchmark needs {wants}")));
     }
     let cluster = context.cluster().await?;
-    let topic = topics::ensure(&cluster, (&arguments.topic).into()).await?;
+    let topic = topics::ensure(&cluster, &arguments.topic.new_topic()?).await?;
     let partition = 0;
     let leader = cluster.leader(&topic.name, partition).await?;
     let address = cluster.connection(leader).await?.address().to_owned();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use ottla_common::kafka::client::Pending;
-use ottla_common::kafka::cluster::TopicMetadata;
+use ottla_common::kafka::client::{ClientError, Pending};
+use ottla_common::kafka::cluster::{Cluster, TopicMetadata};
 use ottla_common::kafka::error_code::ErrorCode;
 use ottla_common::kafka::messages::init_producer_id::InitProducerIdRequest;
 use ottla_common::kafka::messages::produce::request::{PartitionProduceData, TopicProduceData};
@@ -22,7 +22,6 @@ use super::load::{Load, LoadOptions, ProducerIdentity};
 use super::report::{Counters, Progress, Summary};
 use super::{ExtentArguments, ProduceArguments, SendArguments, positive};
 use crate::commands::topics;
-use crate::context::Context;
 
 /// How long a leader may wait for its followers.
 const REPLICATION_TIMEOUT_MS: i32 = 30_000;
@@ -30,12 +29,11 @@ const REPLICATION_TIMEOUT_MS: i32 = 30_000;
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 
 /// Runs the benchmark.
-pub async fn run(context: &Context, arguments: &ProduceArguments) -> anyhow::Result<Summary> {
+pub async fn run(cluster: &Cluster, arguments: &ProduceArguments) -> anyhow::Result<Summary> {
     let ProduceArguments { topic: wanted, send, connections, .. } = arguments;
-    let cluster = context.cluster().await?;
-    let topic = topics::ensure(&cluster, wanted.into()).await?;
+    let topic = topics::ensure(cluster, &wanted.new_topic()?).await?;
     let lanes =
-        lanes::open(&cluster, &topic, positive("--connections", *connections)?, true).await?;
+        lanes::open(cluster, &topic, positive("--connections", *connections)?, true).await?;
     positive("--in-flight", send.in_flight)?;
     let load = Arc::new(Load::build(load_options(send, lanes.len()))?);
 
@@ -49,7 +47,7 @@ pub async fn run(context: &Context, arguments: &ProduceArguments) -> anyhow::Res
     });
     let mut senders = Vec::new();
     for lane in lanes {
-        let identity = if send.idempotent { Some(identify(&lane).await?) } else { None };
+        let identity = if send.idempotent { Some(identify(cluster, &lane).await?) } else { None };
         senders.push(Sender {
             sequences: vec![0; lane.partitions.len()],
             lane,
@@ -100,21 +98,21 @@ fn settings(arguments: &ProduceArguments, load: &Load, lanes: usize) -> serde_js
     })
 }
 
-async fn identify(lane: &Lane) -> anyhow::Result<ProducerIdentity> {
+async fn identify(cluster: &Cluster, lane: &Lane) -> Result<ProducerIdentity, ClientError> {
     let request = InitProducerIdRequest {
-        transaction_timeout_ms: 60_000,
         transactional_id: None,
         producer_id: -1,
         producer_epoch: -1,
+        transaction_timeout_ms: 60_000,
         ..InitProducerIdRequest::default()
     };
-    let response = lane.connection.send(&request).await?;
-    match ErrorCode::from_code(response.error_code) {
-        ErrorCode::None => {
-            Ok(ProducerIdentity { id: response.producer_id, epoch: response.producer_epoch })
-        }
-        error => bail!("get a producer id: {error}"),
-    }
+    let identified = cluster.retry(|| async {
+        let response = lane.connection.send(&request).await?;
+        let code = ErrorCode::from_code(response.error_code);
+        ClientError::check(|| "get a producer id".to_owned(), code, None::<&str>)?;
+        Ok(ProducerIdentity { id: response.producer_id, epoch: response.producer_epoch })
+    });
+    identified.await
 }
 
 /// Runs the senders until the extent is reached.

@@ -196,8 +196,7 @@ mod tests {
     async fn lines(text: &'static [u8], delimiter: &str) -> Vec<String> {
         let (sender, chunks) = mpsc::channel(100);
         let delimiter = Bytes::from(delimiter.to_owned());
-        read_all(text, &delimiter, &sender);
-        drop(sender);
+        std::thread::spawn(move || read_all(text, &delimiter, &sender));
         let mut chunks = Chunks { chunks };
         let mut lines = Vec::new();
         while let Some(chunk) = chunks.next().await.unwrap() {
