@@ -9,6 +9,7 @@ mod histogram;
 mod lanes;
 mod latency;
 mod load;
+mod plan;
 mod produce;
 mod report;
 
@@ -22,6 +23,9 @@ use ottla_common::kafka::compression::Compression;
 use super::topics::pairs;
 use crate::context::Context;
 use crate::output::misuse;
+
+pub use plan::{ConsumePlan, ProducePlan};
+pub use report::Summary;
 
 /// Benchmarks.
 #[derive(Debug, Subcommand)]
@@ -175,7 +179,10 @@ pub async fn run(context: &Context, command: BenchCommand) -> anyhow::Result<()>
             let sent = produce::run(&context.cluster().await?, &arguments).await?;
             sent.print(context.output)
         }
-        BenchCommand::Consume(arguments) => consume::run(context, &arguments).await,
+        BenchCommand::Consume(arguments) => {
+            let received = consume::run(&context.cluster().await?, &arguments).await?;
+            received.print(context.output)
+        }
         BenchCommand::Latency(arguments) => latency::run(context, &arguments).await,
     }
 }

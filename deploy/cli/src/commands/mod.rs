@@ -1,6 +1,7 @@
 //! The commands, one file for each noun.
 
 pub mod bench;
+pub mod cluster;
 pub mod completions;
 pub mod configs;
 pub mod consume;
@@ -42,6 +43,9 @@ pub enum Command {
     /// Show and change what topics and brokers are set to.
     #[command(subcommand)]
     Configs(configs::ConfigsCommand),
+    /// Show the brokers, their disks and what they serve.
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Look into the coordinator's tree, and change it.
     #[command(subcommand)]
     Coordinator(coordinator::CoordinatorCommand),
@@ -66,6 +70,7 @@ pub async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
         Command::Topics(command) => topics::run(context, command).await,
         Command::Configs(command) => configs::run(context, command).await,
         Command::Bench(command) => bench::run(context, command).await,
+        Command::Cluster(command) => cluster::run(context, command).await,
         Command::Coordinator(command) => coordinator::run(context, command).await,
         Command::Log(command) => log::run(context.output, &command),
         Command::Completions(arguments) => completions::run(&arguments),

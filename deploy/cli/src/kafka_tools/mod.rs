@@ -7,6 +7,8 @@ mod configs;
 mod console_consumer;
 mod console_producer;
 mod dump_log;
+mod inspection;
+mod perf;
 mod topics;
 
 use std::ffi::OsString;
@@ -32,16 +34,33 @@ pub fn tool_name(program: &Path) -> Option<&'static str> {
 /// Runs a tool. Kafka's tools exit with 0 or 1.
 pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> ExitCode {
     let done = match tool {
-        "kafka-dump-log" => with(arguments, async |parsed| dump_log::run(&parsed)).await,
-        "kafka-topics" => with(arguments, async |parsed| topics::run(&parsed).await).await,
-        "kafka-configs" => with(arguments, async |parsed| configs::run(&parsed).await).await,
-        "kafka-console-producer" => {
-            with(arguments, async |parsed| console_producer::run(&parsed).await).await
+        "kafka-broker-api-versions" => {
+            with(arguments, async |flags| inspection::broker_api_versions(&flags).await).await
         }
+        "kafka-cluster" => with(arguments, async |flags| inspection::cluster(&flags).await).await,
+        "kafka-configs" => with(arguments, async |flags| configs::run(&flags).await).await,
         "kafka-console-consumer" => {
-            with(arguments, async |parsed| console_consumer::run(&parsed).await).await
+            with(arguments, async |flags| console_consumer::run(&flags).await).await
         }
-        _ => Err(anyhow::anyhow!("{tool} is not offered yet")),
+        "kafka-console-producer" => {
+            with(arguments, async |flags| console_producer::run(&flags).await).await
+        }
+        "kafka-consumer-perf-test" => {
+            with(arguments, async |flags| perf::consumer(&flags).await).await
+        }
+        "kafka-delete-records" => {
+            with(arguments, async |flags| inspection::delete_records(&flags).await).await
+        }
+        "kafka-dump-log" => with(arguments, async |flags| dump_log::run(&flags)).await,
+        "kafka-get-offsets" => {
+            with(arguments, async |flags| inspection::get_offsets(&flags).await).await
+        }
+        "kafka-log-dirs" => with(arguments, async |flags| inspection::log_dirs(&flags).await).await,
+        "kafka-producer-perf-test" => {
+            with(arguments, async |flags| perf::producer(&flags).await).await
+        }
+        "kafka-topics" => with(arguments, async |flags| topics::run(&flags).await).await,
+        other => Err(anyhow::anyhow!("{other} is not offered")),
     };
     match done {
         Err(error) if error.downcast_ref::<Shown>().is_some() => ExitCode::FAILURE,

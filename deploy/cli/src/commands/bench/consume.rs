@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use ottla_common::kafka::cluster::TopicMetadata;
+use ottla_common::kafka::cluster::{Cluster, TopicMetadata};
 use ottla_common::kafka::error_code::ErrorCode;
 use ottla_common::kafka::messages::fetch::request::{FetchPartition, FetchTopic};
 use ottla_common::kafka::messages::fetch::response::PartitionData;
@@ -23,19 +23,19 @@ use super::histogram::Histogram;
 use super::lanes::{self, Budget, Lane};
 use super::report::{Counters, Progress, Summary};
 use super::{ConsumeArguments, positive};
-use crate::context::Context;
 
 /// How long a broker may wait for more records.
 const MAX_WAIT_MS: i32 = 500;
+/// How long to wait for records that were asked for, unless told to follow.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// ListOffsets: the first offset.
 const EARLIEST: i64 = -2;
 
 /// Runs the benchmark.
-pub async fn run(context: &Context, arguments: &ConsumeArguments) -> anyhow::Result<()> {
-    let cluster = context.cluster().await?;
+pub async fn run(cluster: &Cluster, arguments: &ConsumeArguments) -> anyhow::Result<Summary> {
     let topic = cluster.topic(&arguments.topic).await?;
     let connections = positive("--connections", arguments.connections)?;
-    let lanes = lanes::open(&cluster, &topic, connections, false).await?;
+    let lanes = lanes::open(cluster, &topic, connections, false).await?;
     let counters = Arc::new(Counters::default());
     let mut readers = Vec::new();
     for lane in lanes {
@@ -72,7 +72,7 @@ pub async fn run(context: &Context, arguments: &ConsumeArguments) -> anyhow::Res
     if summary.records == 0 {
         bail!("{} has no records; `ottla bench produce {0}` makes some", arguments.topic);
     }
-    summary.with_latency("fetch_answered_after", latency.percentiles()).print(context.output)
+    Ok(summary.with_latency("fetch_answered_after", latency.percentiles()))
 }
 
 async fn first_offsets(lane: &Lane, topic: &TopicMetadata) -> anyhow::Result<BTreeMap<i32, i64>> {
@@ -119,13 +119,19 @@ struct Reader {
 impl Reader {
     async fn run(mut self, budget: Arc<Budget>) -> anyhow::Result<Histogram> {
         let mut latency = Histogram::default();
+        let mut last_record = Instant::now();
         while !budget.is_over() && !self.offsets.is_empty() {
+            // Who asks for a number waits for it: what was appended last may not be readable yet.
+            if !self.arguments.follow && last_record.elapsed() > PATIENCE {
+                break;
+            }
             let sent = Instant::now();
             let response = self.lane.connection.send(&self.request()?).await?;
             let records = self.take(response)?;
             if records > 0 {
                 latency.add(sent.elapsed(), 1);
                 budget.take(records);
+                last_record = Instant::now();
             }
         }
         Ok(latency)
@@ -182,7 +188,8 @@ impl Reader {
                 count += u64::from(view?.offset >= from);
             }
         }
-        if *next >= data.high_watermark && !self.arguments.follow {
+        let waits = self.arguments.follow || self.arguments.extent.records.is_some();
+        if *next >= data.high_watermark && !waits {
             self.offsets.remove(&data.partition_index);
         }
         self.counters.add(count, size);
