@@ -40,6 +40,9 @@ use crate::storage::log_manager::{LogManager, LogManagerConfig};
 /// How long the parts may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Kafka's default of `max.connection.creation.rate`, which stands for no limit.
+const NO_CREATION_RATE: u32 = i32::MAX as u32;
+
 /// Rounds of the logs' housekeeping.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -70,6 +73,9 @@ impl Broker {
     pub async fn start(config: BrokerConfig, shutdown: Shutdown) -> Result<RunningBroker, Error> {
         for warning in &config.warnings {
             warn!("{warning}");
+        }
+        if !config.network.max_connections_per_ip_overrides.is_empty() {
+            warn!("max.connections.per.ip.overrides is not in effect yet: all addresses are alike");
         }
         let config = Arc::new(config);
         let listeners = bind(&config).await?;
@@ -294,6 +300,8 @@ fn serve_all(listeners: Vec<Bound>, config: &BrokerConfig, parts: &Arc<Parts>, s
         let mut listener = ListenerConfig::new(&bound.name, budget.clone());
         listener.rules = connection_rules(config);
         listener.connections = connection_limits(config, listener.connections);
+        let creation_rate = config.network.max_connection_creation_rate;
+        listener.creation_rate = (creation_rate < NO_CREATION_RATE).then_some(creation_rate);
         serving.spawn(serve(listener, bound.listener, handlers.clone(), serving.clone()));
     }
 }

@@ -8,7 +8,9 @@ use futures_util::FutureExt;
 use ottla_common::net::{ConnectionLimits, ConnectionPermit, Listener};
 use ottla_common::shutdown::Shutdown;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
+use super::accept_rate::AcceptRate;
 use super::connection::{self, ConnectionRules};
 use super::memory::MemoryBudget;
 use super::{Close, ConnectionInfo, Dispatch};
@@ -23,6 +25,8 @@ pub struct ListenerConfig {
     pub connections: ConnectionLimits,
     /// What each connection is held to.
     pub rules: ConnectionRules,
+    /// Connections that it takes in a second, if there is a limit.
+    pub creation_rate: Option<u32>,
     /// The memory of all requests under way, shared with the broker's other listeners.
     pub budget: MemoryBudget,
 }
@@ -35,7 +39,8 @@ impl ListenerConfig {
             connections_per_ip_max: limits::CONNECTIONS_PER_ADDRESS_MAX,
             loopback_reserve: limits::CONNECTIONS_LOOPBACK_RESERVE,
         };
-        Self { name: name.into(), connections, rules: ConnectionRules::default(), budget }
+        let rules = ConnectionRules::default();
+        Self { name: name.into(), connections, rules, creation_rate: None, budget }
     }
 }
 
@@ -47,11 +52,16 @@ pub async fn serve<D: Dispatch>(
     shutdown: Shutdown,
 ) {
     let mut listener = Listener::new(listener, config.connections);
+    let per_second = |rate| AcceptRate::per_second(rate, Instant::now());
+    let mut rate = config.creation_rate.map(per_second);
     for id in 0_u64.. {
         let (socket, peer, permit) = tokio::select! {
             () = shutdown.stopped() => return,
             accepted = listener.accept() => accepted,
         };
+        if let Some(rate) = &mut rate {
+            tokio::time::sleep(rate.take(Instant::now())).await;
+        }
         let info = Arc::new(ConnectionInfo {
             id,
             peer,

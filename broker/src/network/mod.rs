@@ -25,6 +25,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+mod accept_rate;
 pub mod connection;
 pub mod frame_reader;
 pub mod frame_writer;
