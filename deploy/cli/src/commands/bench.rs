@@ -1,8 +1,8 @@
 //! `ottla bench`: how much a cluster takes and gives, and how long it takes.
 //!
 //! The generator must not be what is measured: batches are built before the start (`load.rs`),
-//! requests are pipelined on as many connections as asked for, and with a rate the clock of a request
-//! starts when it *should* have been sent, so that a stall of the cluster is not left out.
+//! requests are pipelined on as many connections as asked for, and with a rate the clock of a
+//! request starts when it *should* have been sent, so that a stall of the cluster is not left out.
 
 mod consume;
 mod histogram;

@@ -1,7 +1,7 @@
 //! `ottla log dump`: what the files of a partition hold, record by record if wanted.
 //!
-//! The text is the one that Kafka's own tool prints, since that is what people know how to read (and
-//! how to `grep`). With `--json` there is one object for each batch, record or entry.
+//! The text is the one that Kafka's own tool prints, since that is what people know how to read
+//! (and how to `grep`). With `--json` there is one object for each batch, record or entry.
 
 mod batches;
 mod indexes;

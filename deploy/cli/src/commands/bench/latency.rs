@@ -1,5 +1,5 @@
-//! `ottla bench latency`: single records at an even rate, each with the time at which it should have
-//! been sent, and a consumer that waits for them.
+//! `ottla bench latency`: single records at an even rate, each with the time at which it should
+//! have been sent, and a consumer that waits for them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
