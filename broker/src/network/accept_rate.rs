@@ -1,5 +1,5 @@
-//! How fast a listener takes new connections (KIP-612, `max.connection.creation.rate`). Pure: the time
-//! comes in as a parameter.
+//! How fast a listener takes new connections (KIP-612, `max.connection.creation.rate`). Pure: the
+//! time comes in as a parameter.
 
 use std::time::Duration;
 

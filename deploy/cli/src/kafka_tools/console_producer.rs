@@ -151,6 +151,9 @@ fn options(arguments: &ConsoleProducer) -> anyhow::Result<ProducerOptions> {
     options_from_properties(options, &properties.pairs())
 }
 
+/// What stands before a separator, if there is one, and what comes after it.
+type Parted<'a> = (Option<&'a [u8]>, &'a [u8]);
+
 impl LineReader {
     fn new(properties: &Properties) -> Self {
         Self {
@@ -189,7 +192,7 @@ impl LineReader {
         name: &'r str,
         separator: &'r str,
         (line, number): (&'a [u8], u64),
-    ) -> impl FnOnce(&'a [u8]) -> anyhow::Result<(Option<&'a [u8]>, &'a [u8])> + 'r {
+    ) -> impl FnOnce(&'a [u8]) -> anyhow::Result<Parted<'a>> + 'r {
         move |rest| {
             let separator = separator.as_bytes();
             match rest.windows(separator.len().max(1)).position(|window| window == separator) {

@@ -19,7 +19,8 @@ use crate::commands::topics::{self, leader, pairs};
 use crate::output::{Output, misuse};
 
 const COLLISION_WARNING: &str = "WARNING: Due to limitations in metric names, topics with a period \
-     ('.') or underscore ('_') could collide. To avoid issues it is best to use either, but not both.";
+     ('.') or underscore ('_') could collide. To avoid issues it is best to use either, but not \
+     both.";
 
 /// This tool helps to create, delete, describe, or change a topic.
 #[derive(Debug, Parser)]
