@@ -386,10 +386,13 @@ impl Log {
 
     /// From now on nothing is appended, read or flushed.
     pub(super) fn set_closed(&self) {
-        // Whoever is appending finishes first.
-        let _appender = self.appender.lock();
-        self.closed.store(true, Ordering::Release);
-        // They may hold on to who holds on to this log.
+        {
+            // Whoever is appending finishes first.
+            let _appender = self.appender.lock();
+            self.closed.store(true, Ordering::Release);
+        }
+        // They may hold on to who holds on to this log. One that is being told may wait for an
+        // append to end, so this must not wait for it with the appenders' lock.
         self.listeners.write().clear();
     }
 }

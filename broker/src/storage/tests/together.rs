@@ -65,3 +65,31 @@ fn readers_see_each_record_once_while_everything_else_goes_on() {
     drop(log);
     assert_eq!(offsets_of(&fixture.open()).last(), Some(&(2 * count - 1)));
 }
+
+#[test]
+fn a_log_is_closed_while_a_flush_is_told_to_somebody_who_appends() {
+    let fixture = Fixture::new(LogConfig::default());
+    let log = Arc::new(fixture.open());
+    let (told, is_told) = std::sync::mpsc::channel();
+    let told = Mutex::new(told);
+    let listener = Arc::downgrade(&log);
+    log.on_flush(Arc::new(move |_| {
+        let _ = told.lock().send(());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        // Takes the appenders' lock.
+        let _ = listener.upgrade().map(|log| log.active_producers());
+    }));
+    append(&log, plain(1, NOW_MS)).unwrap();
+    let (done, is_done) = std::sync::mpsc::channel();
+    for work in [|log: &Log| drop(log.flush()), |log: &Log| log.set_closed()] {
+        let (log, done) = (log.clone(), done.clone());
+        std::thread::spawn(move || {
+            work(&log);
+            let _ = done.send(());
+        });
+        let _ = is_told.recv_timeout(std::time::Duration::from_millis(50));
+    }
+    for _ in 0..2 {
+        is_done.recv_timeout(std::time::Duration::from_secs(10)).expect("they wait for each other");
+    }
+}
