@@ -125,6 +125,9 @@ fn load_logs(
         }
     });
     for (topic_partition, log) in results.into_inner() {
+        if log.is_err() {
+            dir.note_unclean();
+        }
         match log {
             Ok(log) => loaded.logs.push(log),
             Err(error @ StorageError::Corrupt { .. }) => {

@@ -49,6 +49,8 @@ pub struct LogDir {
     offline_reason: Mutex<Option<String>>,
     on_failure: OnceLock<FailureHook>,
     checkpoints: Mutex<DirCheckpoints>,
+    /// A log in it was not opened, or not closed, and needs recovery at the next start.
+    has_unclean: AtomicBool,
     /// Held for as long as the directory is used.
     lock: Mutex<Option<DataFile>>,
 }
@@ -80,6 +82,7 @@ impl LogDir {
             offline_reason: Mutex::new(None),
             on_failure: OnceLock::new(),
             checkpoints: Mutex::default(),
+            has_unclean: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
         })
     }
@@ -184,11 +187,21 @@ impl LogDir {
         Ok(was_clean)
     }
 
-    /// Marks the directory as cleanly closed.
+    /// A log in it could not be opened or closed: whatever becomes of the others, the directory is
+    /// not marked as cleanly closed, since the next start would take that log as it is.
+    pub fn note_unclean(&self) {
+        self.has_unclean.store(true, Ordering::Release);
+    }
+
+    /// Marks the directory as cleanly closed, if all logs in it were.
     ///
     /// # Errors
     /// If the disk fails.
     pub fn write_clean_shutdown(&self, broker_epoch: i64) -> Result<(), StorageError> {
+        if self.has_unclean.load(Ordering::Acquire) {
+            warn!(directory = %self.path.display(), "not all of its logs were closed cleanly");
+            return Ok(());
+        }
         let path = self.path.join(CLEAN_SHUTDOWN_FILE);
         let content = format!("{{\"version\":0,\"brokerEpoch\":{broker_epoch}}}");
         let written = self.file_system.write_atomically(&path, content.as_bytes());

@@ -310,6 +310,7 @@ impl LogManager {
         // Closing it writes its side files, so that opening it again is quick.
         if let Err(error) = log.close() {
             warn!(log = %topic_partition, %error, "did not close a stray log cleanly");
+            log.dir().note_unclean();
         }
         Ok(true)
     }
@@ -318,6 +319,7 @@ impl LogManager {
         self.logs.write().online.remove(log.topic_partition());
         if let Err(error) = log.close() {
             warn!(log = %log.topic_partition(), %error, "did not close a stray log cleanly");
+            log.dir().note_unclean();
         }
         let renamed = self.rename_folder(log, STRAY_SUFFIX)?;
         self.logs.write().stray.push(renamed);
@@ -477,7 +479,6 @@ impl LogManager {
     fn close_logs(&self, broker_epoch: i64) {
         for dir in self.dirs.iter().filter(|dir| dir.check_online().is_ok()) {
             let mut closed = Vec::new();
-            let mut is_clean = true;
             for log in self.logs() {
                 if log.dir().path() != dir.path() {
                     continue;
@@ -486,7 +487,7 @@ impl LogManager {
                     Ok(checkpoint) => closed.push((log, checkpoint)),
                     Err(error) => {
                         warn!(log = %log.topic_partition(), %error, "did not close cleanly");
-                        is_clean = false;
+                        dir.note_unclean();
                     }
                 }
             }
@@ -495,10 +496,7 @@ impl LogManager {
                     note(checkpoints, log, *checkpoint);
                 }
             });
-            let marked = written.and_then(|()| match is_clean {
-                true => dir.write_clean_shutdown(broker_epoch),
-                false => Ok(()),
-            });
+            let marked = written.and_then(|()| dir.write_clean_shutdown(broker_epoch));
             if let Err(error) = marked {
                 warn!(directory = %dir.path().display(), %error, "did not close cleanly");
             }

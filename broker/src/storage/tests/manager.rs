@@ -236,4 +236,7 @@ fn a_damaged_log_does_not_stop_the_others() {
     assert!(manager.get_or_create(&key, id, Arc::default(), NOW_MS).is_err());
     assert_eq!(std::fs::read(&path).unwrap(), [9; 400]);
     assert!(manager.log(&TopicPartition::new("t", 1)).is_some());
+    manager.close(1);
+    let marker = dir.path().join(".kafka_cleanshutdown");
+    assert!(!marker.exists(), "or the next start would not look whether the log is whole");
 }
