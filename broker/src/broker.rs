@@ -227,11 +227,9 @@ async fn build_parts(
     let subscription = Subscription::open(client, "/");
     background.spawn(follow(subscription, publisher, apply, background.clone()));
     let patience = Duration::from_millis(u64::from(config.coordinator.connection_timeout_ms));
-    let Some(first) = image.wait_until(patience, |image| image.cluster_id.is_some()).await else {
+    if image.wait_until(patience, |image| image.cluster_id.is_some()).await.is_none() {
         return Err(Error::Coordinator("it did not send the cluster's state in time".to_owned()));
-    };
-    let stray_keeper = replicas.clone();
-    let _ = tokio::task::spawn_blocking(move || stray_keeper.set_strays_aside(&first)).await;
+    }
     Ok(Arc::new(Parts::new(
         config.clone(),
         image.clone(),

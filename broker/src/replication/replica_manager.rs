@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use dashmap::DashMap;
 use ottla_common::clock::wall_time_ms;
@@ -30,6 +31,8 @@ pub struct ReplicaManager {
     image: ImageHandle,
     topic_config: TopicConfigSource,
     topics: DashMap<Arc<str>, (TopicId, Handles)>,
+    /// Logs that no topic owns were looked for.
+    sought_strays: AtomicBool,
 }
 
 impl ReplicaManager {
@@ -41,8 +44,14 @@ impl ReplicaManager {
         image: ImageHandle,
         topic_config: TopicConfigSource,
     ) -> Arc<Self> {
-        let manager =
-            Arc::new(Self { broker_id, logs, image, topic_config, topics: DashMap::new() });
+        let manager = Arc::new(Self {
+            broker_id,
+            logs,
+            image,
+            topic_config,
+            topics: DashMap::new(),
+            sought_strays: AtomicBool::new(false),
+        });
         let listener = Arc::downgrade(&manager);
         manager.logs.on_failure(Arc::new(move |dir, partitions| {
             let Some(manager) = listener.upgrade() else { return };
@@ -89,7 +98,8 @@ impl ReplicaManager {
         &self.logs
     }
 
-    /// Applies what changed between two images. Opens, makes and drops logs, so it may block.
+    /// Applies what changed between two images; the first of a cluster also tells which logs no
+    /// topic owns. Opens, makes and drops logs, so it may block.
     pub fn apply(&self, image: &MetadataImage, delta: &Delta) {
         // Deletions come first: a topic may have been made anew under the name of a deleted one.
         if delta.deleted_topics {
@@ -106,11 +116,15 @@ impl ReplicaManager {
                 self.configure_topic(image, topic);
             }
         }
+        // In the order of the images: a later one may have a topic, and a log, that this one lacks.
+        if image.cluster_id.is_some() && !self.sought_strays.swap(true, Ordering::AcqRel) {
+            self.set_strays_aside(image);
+        }
     }
 
     /// Sets logs aside that no topic of the cluster owns. Nothing is deleted because of something
     /// that is missing: only a tombstone deletes.
-    pub fn set_strays_aside(&self, image: &MetadataImage) {
+    fn set_strays_aside(&self, image: &MetadataImage) {
         for log in self.logs.logs() {
             let TopicPartition { topic, partition } = log.topic_partition();
             let owner = image.topic(topic).filter(|t| log.topic_id().is_none_or(|id| id == t.id));
