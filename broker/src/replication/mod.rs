@@ -11,3 +11,6 @@ pub mod partition;
 pub mod replica_manager;
 pub mod settings;
 pub mod waiting;
+
+#[cfg(test)]
+mod tests;

@@ -463,9 +463,9 @@ impl Partition {
     }
 
     fn flushed(&self, flushed_offset: i64) {
-        if self.settings.load().durability == Durability::Disk {
-            self.advance(flushed_offset);
-        }
+        // With page-cache durability too: the append that asked for this may have seen the topic's
+        // earlier durability, and nobody else tells those who wait for it.
+        self.advance(flushed_offset);
     }
 
     /// Moves the high watermark to what this replica's end allows, and wakes who waited for it.
