@@ -1,19 +1,23 @@
 //! The campaign for `/controller`, and the elections of the one who has won it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_common::clock::wall_time_ms;
 use ottla_common::cluster_tree::{ControllerEpoch, ControllerRegistration, PartitionState};
 use ottla_common::coordination::client::{Client, ClientError};
 use ottla_common::coordination::protocol::{Acl, CreateMode, Op, OpResult};
 use ottla_common::shutdown::Shutdown;
-use ottla_common::types::BrokerId;
+use ottla_common::types::{BrokerId, Zxid};
 use tracing::{info, warn};
 
 use super::leaders::{Election, needed_elections};
 use crate::limits::ELECTIONS_PER_MULTI_MAX;
 use crate::metadata::image::MetadataImage;
 use crate::metadata::watcher::ImageHandle;
+
+/// How long to wait, without news from the tree, before trying again what did not succeed.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// A broker that campaigns for `/controller` and, once elected, elects leaders.
 #[derive(Debug)]
@@ -31,6 +35,15 @@ pub struct Campaign {
 struct Mandate {
     controller_epoch: i32,
     node_version: i32,
+    /// When it was won. An image that is older shows another controller, or none.
+    since: Zxid,
+}
+
+impl Mandate {
+    /// Whether the image shows that this mandate has ended.
+    fn has_ended(&self, image: &MetadataImage, broker_id: BrokerId) -> bool {
+        image.zxid >= self.since && image.controller != Some(broker_id)
+    }
 }
 
 impl Campaign {
@@ -39,31 +52,45 @@ impl Campaign {
         let mut changed = self.image.changed();
         let mut mandate: Option<Mandate> = None;
         loop {
-            let image = self.image.load();
-            if image.controller != Some(self.broker_id) {
-                mandate = None;
-            }
-            if mandate.is_none() && image.brokers.contains_key(&self.broker_id) {
-                mandate = self.campaign(&image).await;
-            }
-            if let Some(held) = mandate
-                && let Err(error) = self.elect(&image, held).await
-            {
-                warn!(%error, "elections were refused; this broker no longer controls");
-                mandate = None;
-            }
+            let is_settled = self.round(&mut mandate).await;
             tokio::select! {
                 () = shutdown.stopped() => return,
                 more = changed.changed() => if more.is_err() { return },
+                () = tokio::time::sleep(RETRY_PAUSE), if !is_settled => {}
             }
         }
     }
 
-    /// Takes `/controller` if it is free. Losing is no error: the image will show who won.
-    async fn campaign(&self, image: &MetadataImage) -> Option<Mandate> {
-        if image.controller.is_some_and(|holder| holder != self.broker_id) {
-            return None;
+    /// Does what the newest image asks for. Returns whether only another image can ask for more; a
+    /// coordinator that could not be reached, say, brings none.
+    async fn round(&self, mandate: &mut Option<Mandate>) -> bool {
+        let image = self.image.load();
+        mandate.take_if(|held| held.has_ended(&image, self.broker_id));
+        let is_registered = image.brokers.contains_key(&self.broker_id);
+        let is_taken = image.controller.is_some_and(|holder| holder != self.broker_id);
+        if mandate.is_none() && (is_taken || !is_registered) {
+            return true;
         }
+        if mandate.is_none() {
+            *mandate = self.campaign(&image).await;
+        }
+        let Some(held) = *mandate else { return false };
+        match self.elect(&image, held).await {
+            Ok(()) => true,
+            Err(error) if error.refusal().is_some() => {
+                warn!(%error, "elections were refused; this broker no longer controls");
+                *mandate = None;
+                false
+            }
+            Err(error) => {
+                warn!(%error, "elections did not succeed, trying again");
+                false
+            }
+        }
+    }
+
+    /// Takes `/controller`, which seems to be free. Losing is no error: the image will show who won.
+    async fn campaign(&self, image: &MetadataImage) -> Option<Mandate> {
         match self.take_office(image).await {
             Ok(mandate) => {
                 info!(controller_epoch = mandate.controller_epoch, "elected as controller");
@@ -113,11 +140,12 @@ impl Campaign {
             acl: Acl::open(),
         };
         let results = self.client.multi(vec![take, raise_epoch]).await?;
-        let node_version = results.iter().rev().find_map(|result| match result {
-            OpResult::Set { stat } | OpResult::Created { stat, .. } => Some(stat.version),
+        let raised = results.iter().rev().find_map(|result| match result {
+            OpResult::Set { stat } | OpResult::Created { stat, .. } => Some(stat),
             _ => None,
         });
-        Ok(Mandate { controller_epoch, node_version: node_version.unwrap_or(0) })
+        let stat = raised.ok_or(ClientError::WrongAnswer)?;
+        Ok(Mandate { controller_epoch, node_version: stat.version, since: stat.mzxid })
     }
 
     /// Elects for every partition that needs it, some hundreds in one guarded multi.
