@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod t10_dev;
 mod t20_coordination_client;
 mod t30_kafka_client;
 mod t40_campaign;

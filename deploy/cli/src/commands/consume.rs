@@ -126,6 +126,11 @@ pub struct Shown<'a> {
 
 /// Runs `ottla consume`.
 pub async fn run(context: &Context, arguments: &ConsumeArguments) -> anyhow::Result<()> {
+    let template = match (&arguments.format, arguments.keys) {
+        (Some(format), _) => Template::new(format).map_err(misuse)?,
+        (None, true) => Template::new("%k\\t%s\\n").map_err(misuse)?,
+        (None, false) => Template::values(),
+    };
     let cluster = context.cluster().await?;
     let start =
         if arguments.from_beginning { Start::At(Position::Earliest) } else { arguments.offset };
@@ -141,11 +146,6 @@ pub async fn run(context: &Context, arguments: &ConsumeArguments) -> anyhow::Res
         } else {
             Isolation::ReadUncommitted
         },
-    };
-    let template = match (&arguments.format, arguments.keys) {
-        (Some(format), _) => Template::new(format).map_err(misuse)?,
-        (None, true) => Template::new("%k\\t%s\\n").map_err(misuse)?,
-        (None, false) => Template::values(),
     };
     if context.output.json {
         read(&cluster, &reading, format::write_json).await?;

@@ -151,9 +151,6 @@ fn options(arguments: &ConsoleProducer) -> anyhow::Result<ProducerOptions> {
     options_from_properties(options, &properties.pairs())
 }
 
-/// What stands before a separator, if there is one, and what comes after it.
-type Parted<'a> = (Option<&'a [u8]>, &'a [u8]);
-
 impl LineReader {
     fn new(properties: &Properties) -> Self {
         Self {
@@ -169,41 +166,30 @@ impl LineReader {
     }
 
     fn parse<'a>(&self, text: &'a [u8], number: u64) -> anyhow::Result<Line<'a>> {
+        let mut line = Line { headers: Vec::new(), key: None, value: None };
         let mut rest = text;
-        let mut headers = Vec::new();
+        let missing = |name: &str| {
+            let text = String::from_utf8_lossy(text);
+            anyhow::anyhow!("No {name} found on line number {number}: '{text}'")
+        };
         if self.parse_headers {
-            let part = self.part("headers delimiter", &self.headers_delimiter, (text, number));
-            let (before, after) = part(rest)?;
-            headers = self.headers(before.unwrap_or_default())?;
-            rest = after;
-        }
-        let mut key = None;
-        if self.parse_key {
-            let part = self.part("key separator", &self.key_separator, (text, number));
-            (key, rest) = part(rest)?;
-        }
-        let null = |part: &&[u8]| Some(*part) != self.null_marker.as_deref().map(str::as_bytes);
-        Ok(Line { headers, key: key.filter(null), value: Some(rest).filter(null) })
-    }
-
-    /// Splits off what stands before a separator.
-    fn part<'r, 'a: 'r>(
-        &'r self,
-        name: &'r str,
-        separator: &'r str,
-        (line, number): (&'a [u8], u64),
-    ) -> impl FnOnce(&'a [u8]) -> anyhow::Result<Parted<'a>> + 'r {
-        move |rest| {
-            let separator = separator.as_bytes();
-            match rest.windows(separator.len().max(1)).position(|window| window == separator) {
-                Some(at) => Ok((Some(&rest[..at]), &rest[at + separator.len()..])),
-                None if self.ignore_error => Ok((None, rest)),
-                None => Err(anyhow::anyhow!(
-                    "No {name} found on line number {number}: '{}'",
-                    String::from_utf8_lossy(line)
-                )),
+            match split_at(rest, &self.headers_delimiter) {
+                Some((before, after)) => (line.headers, rest) = (self.headers(before)?, after),
+                None if self.ignore_error => {}
+                None => return Err(missing("headers delimiter")),
             }
         }
+        if self.parse_key {
+            match split_at(rest, &self.key_separator) {
+                Some((before, after)) => (line.key, rest) = (Some(before), after),
+                None if self.ignore_error => {}
+                None => return Err(missing("key separator")),
+            }
+        }
+        let null = self.null_marker.as_deref().map(str::as_bytes);
+        line.key = line.key.filter(|key| Some(*key) != null);
+        line.value = Some(rest).filter(|value| Some(*value) != null);
+        Ok(line)
     }
 
     fn headers(&self, text: &[u8]) -> anyhow::Result<Vec<RecordHeader>> {
@@ -218,6 +204,13 @@ impl LineReader {
         });
         headers.collect()
     }
+}
+
+/// What stands before a separator, and behind it.
+fn split_at<'a>(text: &'a [u8], separator: &str) -> Option<(&'a [u8], &'a [u8])> {
+    let separator = separator.as_bytes();
+    let at = text.windows(separator.len().max(1)).position(|window| window == separator)?;
+    Some((&text[..at], &text[at + separator.len()..]))
 }
 
 #[cfg(test)]
