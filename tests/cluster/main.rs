@@ -1,6 +1,6 @@
 //! Tests of running members and brokers over real sockets. `t10_` basics, `t20_` the coordinator
-//! and its client, `t30_` the client of Kafka's protocol, `t40_` the controller, `t50_` what the environment does, `t90_`
-//! bugs that were.
+//! and its client, `t30_` the client of Kafka's protocol, `t40_` the controller, `t50_` what the
+//! environment does, `t90_` bugs that were.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

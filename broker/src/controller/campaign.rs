@@ -89,7 +89,8 @@ impl Campaign {
         }
     }
 
-    /// Takes `/controller`, which seems to be free. Losing is no error: the image will show who won.
+    /// Takes `/controller`, which seems to be free. Losing is no error: the image will show who
+    /// won.
     async fn campaign(&self, image: &MetadataImage) -> Option<Mandate> {
         match self.take_office(image).await {
             Ok(mandate) => {
