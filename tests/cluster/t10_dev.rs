@@ -30,6 +30,31 @@ fn records_outlive_a_kill_and_a_restart() {
     assert_eq!(count, 4, "after a clean stop");
 }
 
+/// A partition whose records are all gone is at its end, wherever reading begins.
+#[test]
+fn reading_stops_at_the_end_of_an_emptied_partition() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = DevProcess::start(dir.path(), &[]).unwrap();
+    let ottla =
+        |arguments: &[&str], input: &str| printed(&dev.ottla(arguments, input).unwrap()).unwrap();
+    ottla(&["topics", "create", "gone", "-p", "1"], "");
+    ottla(&["produce", "gone"], "1\n2\n3\n");
+    let link = dir.path().join("kafka-delete-records.sh");
+    ottla(&["kafka-links", dir.path().to_str().unwrap()], "");
+    let offsets = dir.path().join("offsets.json");
+    let all = r#"{"partitions":[{"topic":"gone","partition":0,"offset":-1}],"version":1}"#;
+    std::fs::write(&offsets, all).unwrap();
+    let mut delete = Command::new(link);
+    delete.args(["--bootstrap-server", &dev.brokers[0], "--offset-json-file"]).arg(&offsets);
+    let deleted = printed(&run(delete, "").unwrap()).unwrap();
+    assert!(deleted.ends_with("partition: gone-0\tlow_watermark: 3\n"), "{deleted}");
+    for start in ["earliest", "latest", "0", "-2", "@0", "@9999999999999"] {
+        assert_eq!(ottla(&["consume", "gone", "-o", start, "-e"], ""), "", "{start}");
+    }
+    ottla(&["produce", "gone"], "4\n");
+    assert_eq!(ottla(&["consume", "gone", "-o", "0", "-e"], ""), "4\n");
+}
+
 /// What `ottla consume --json` prints, `ottla produce --json` takes.
 #[test]
 fn records_go_through_json_unchanged() {

@@ -242,30 +242,35 @@ async fn begin(
     reading: &Reading,
     partitions: &[TopicPartition],
 ) -> anyhow::Result<BTreeMap<TopicPartition, i64>> {
-    let mut ends = BTreeMap::new();
-    if reading.exit_at_end || matches!(reading.start, Start::Last(_)) {
-        ends = offsets(cluster, partitions, LATEST, reading.isolation).await?;
+    if let (Start::At(position), false) = (reading.start, reading.exit_at_end) {
+        for partition in partitions {
+            consumer.assign(partition.clone(), position);
+        }
+        return Ok(BTreeMap::new());
     }
-    let firsts = match reading.start {
-        Start::Last(_) => offsets(cluster, partitions, EARLIEST, reading.isolation).await?,
-        Start::At(_) => BTreeMap::new(),
+    // Every start becomes an offset: a partition that has nothing to read is at its end from the
+    // beginning, though no answer will ever say so.
+    let ends = offsets(cluster, partitions, LATEST, reading.isolation).await?;
+    let firsts = offsets(cluster, partitions, EARLIEST, reading.isolation).await?;
+    let timed = match reading.start {
+        Start::At(Position::Timestamp(time)) => {
+            offsets(cluster, partitions, time, reading.isolation).await?
+        }
+        _ => BTreeMap::new(),
     };
     for partition in partitions {
-        let end = ends.get(partition).copied().unwrap_or(0);
-        let position = match reading.start {
-            Start::At(Position::Latest) if reading.exit_at_end => Position::Offset(end),
-            Start::At(position) => position,
-            Start::Last(count) => {
-                let first = firsts.get(partition).copied().unwrap_or(0);
-                Position::Offset(end.saturating_sub(count).max(first))
-            }
+        let at = |offsets: &BTreeMap<_, i64>| offsets.get(partition).copied();
+        let (first, end) = (at(&firsts).unwrap_or(0), at(&ends).unwrap_or(0));
+        let offset = match reading.start {
+            Start::At(Position::Earliest) => first,
+            Start::At(Position::Latest) => end,
+            Start::At(Position::Offset(offset)) => offset,
+            Start::At(Position::Timestamp(_)) => at(&timed).unwrap_or(end),
+            Start::Last(count) => end.saturating_sub(count),
         };
-        consumer.assign(partition.clone(), position);
+        consumer.assign(partition.clone(), Position::Offset(offset.max(first)));
     }
-    if !reading.exit_at_end {
-        ends.clear();
-    }
-    Ok(ends)
+    Ok(if reading.exit_at_end { ends } else { BTreeMap::new() })
 }
 
 /// ListOffsets: the offset after the last record.
@@ -273,7 +278,7 @@ const LATEST: i64 = -1;
 /// ListOffsets: the first offset.
 const EARLIEST: i64 = -2;
 
-/// What ListOffsets says for each of some partitions.
+/// What ListOffsets says for each of some partitions; none for a time after the last record.
 pub async fn offsets(
     cluster: &Cluster,
     partitions: &[TopicPartition],
@@ -284,7 +289,9 @@ pub async fn offsets(
     let mut offsets = BTreeMap::new();
     let listed = Admin::new(cluster.clone()).list_offsets(&wanted, isolation).await;
     for (partition, listed) in listed {
-        offsets.insert(partition, listed?.offset.unwrap_or(0));
+        if let Some(offset) = listed?.offset {
+            offsets.insert(partition, offset);
+        }
     }
     Ok(offsets)
 }
@@ -292,7 +299,7 @@ pub async fn offsets(
 /// Whether every partition was read up to its end.
 fn is_at_end(consumer: &Consumer, ends: &BTreeMap<TopicPartition, i64>) -> bool {
     let reached = |(partition, end): (&TopicPartition, &i64)| {
-        *end == 0 || consumer.position(partition).is_some_and(|position| position >= *end)
+        consumer.position(partition).is_some_and(|position| position >= *end)
     };
     !ends.is_empty() && ends.iter().all(reached)
 }
