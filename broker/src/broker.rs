@@ -77,12 +77,24 @@ impl Broker {
         if !config.network.max_connections_per_ip_overrides.is_empty() {
             warn!("max.connections.per.ip.overrides is not in effect yet: all addresses are alike");
         }
-        let config = Arc::new(config);
+        let background = shutdown.child();
+        let started = Self::start_with(Arc::new(config), &shutdown, background.clone()).await;
+        if started.is_err() {
+            // What was started before the failure ends with it.
+            background.stop();
+        }
+        started
+    }
+
+    async fn start_with(
+        config: Arc<BrokerConfig>,
+        shutdown: &Shutdown,
+        background: Shutdown,
+    ) -> Result<RunningBroker, Error> {
         let listeners = bind(&config).await?;
         let client = connect(&config).await?;
         let cluster_id = agree_on_cluster(&client).await.map_err(coordinator_error)?;
         let logs = open_logs(&config, cluster_id).await?;
-        let background = shutdown.child();
         let parts = build_parts(&config, &client, logs, &background).await?;
         let addresses: BTreeMap<String, SocketAddr> =
             listeners.iter().map(|bound| (bound.name.clone(), bound.address)).collect();

@@ -18,6 +18,11 @@ impl Log {
     /// If the disk fails.
     pub fn advance_log_start_offset(&self, offset: i64) -> Result<Option<i64>, StorageError> {
         self.check_usable()?;
+        // With page-cache durability what is committed may not be on disk yet. The start is, when
+        // this returns; after a power cut it must not lie behind the end of the log.
+        if offset > self.flushed_offset() && offset <= self.high_watermark() {
+            self.flush()?;
+        }
         let _appender = self.appender.lock();
         let offsets = self.offsets();
         if offset > offsets.high_watermark {

@@ -299,6 +299,18 @@ fn retention_deletes_whole_segments_below_the_high_watermark() {
 }
 
 #[test]
+fn the_start_never_moves_past_what_is_on_disk() {
+    let fixture = Fixture::new(LogConfig::default());
+    let log = fixture.open();
+    append_in(&log, plain(5, NOW_MS), 3).unwrap();
+    // Committed with page-cache durability, and nobody has asked for the disk.
+    log.set_high_watermark(5);
+    assert_eq!(log.flushed_offset(), 0);
+    assert_eq!(log.advance_log_start_offset(4).unwrap(), Some(4));
+    assert!(log.flushed_offset() >= 4);
+}
+
+#[test]
 fn deleted_records_stay_deleted() {
     let fixture = Fixture::new(LogConfig::default());
     let log = fixture.open();
