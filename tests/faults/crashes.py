@@ -15,13 +15,10 @@ producer and partition in the order in which they were sent; and so again after 
 """
 
 import argparse
-import fcntl
 import os
 import random
-import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -31,7 +28,8 @@ import time
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-FS_IOC_SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
+import power_cut
+
 TOPIC, PARTITIONS, PRODUCERS = "crashes", 4, 3
 
 
@@ -83,53 +81,22 @@ class PageCacheSurvives:
 
 
 class PowerCut:
-    """The fault of `power`: an ext4 of its own that loses what was not synced."""
+    """The fault of `power`: a disk of its own that loses what was not synced."""
 
     def __init__(self, base):
-        self.image = os.path.join(base, "disk.img")
-        self.mount_point = os.path.join(base, "disk")
-        os.mkdir(self.mount_point)
-        with open(self.image, "wb") as image:
-            image.truncate(4 << 30)
-        run("mkfs.ext4", "-q", "-F", self.image)
-        self.mount()
-        self.folder = os.path.join(self.mount_point, "data")
+        self.disk = power_cut.Disk(base, 4 << 30)
+        self.folder = os.path.join(self.disk.mount_point, "data")
         os.mkdir(self.folder)
         os.sync()
 
-    def mount(self):
-        run("mount", "-o", "loop", self.image, self.mount_point)
-
     def strike(self, server):
         server.process.send_signal(signal.SIGSTOP)
-        disk = os.open(self.mount_point, os.O_RDONLY)
-        fcntl.ioctl(disk, FS_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
-        os.close(disk)
+        self.disk.cut()
         server.kill()
-        run("umount", self.mount_point)
-        self.mount()
+        self.disk.restore()
 
     def close(self):
-        run("umount", self.mount_point)
-
-
-def run(*command):
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
-def skip_unless_power_can_be_cut():
-    if os.geteuid() != 0:
-        skip("power cuts need root")
-    for tool in ("mkfs.ext4", "mount", "umount"):
-        if shutil.which(tool) is None:
-            skip(f"power cuts need {tool}")
-    if not os.path.exists("/dev/loop-control"):
-        skip("power cuts need loop devices")
-
-
-def skip(reason):
-    print(f"skipped: {reason}")
-    sys.exit(77)
+        self.disk.close()
 
 
 class Load(threading.Thread):
@@ -229,7 +196,7 @@ def main():
     parser.add_argument("--keep-log", help="write the server's output to this file")
     arguments = parser.parse_args()
     if arguments.fault == "power":
-        skip_unless_power_can_be_cut()
+        power_cut.skip_unless_possible()
     rounds = arguments.rounds or {"kill": 50, "power": 20}[arguments.fault]
     seed = arguments.seed if arguments.seed is not None else random.randrange(1 << 32)
     print(f"{arguments.fault}: {rounds} rounds, seed {seed}", flush=True)
