@@ -1,7 +1,5 @@
 //! Changes of the dynamic configs of topics and brokers, written to the tree.
 
-use std::sync::Arc;
-
 use ottla_common::cluster_tree::{ConfigKind, ConfigOverrides, DEFAULT_ENTITY};
 use ottla_common::coordination::client::ClientError;
 use ottla_common::coordination::protocol::{CoordinationError, CreateMode};
@@ -14,7 +12,7 @@ use crate::config::BrokerLayers;
 use crate::config::dynamic::{
     Alteration, BrokerScope, Refusal, alter_broker, alter_topic, replace_broker, replace_topic,
 };
-use crate::metadata::image::{Guarded, MetadataImage, Overrides};
+use crate::metadata::image::Overrides;
 
 /// What is to happen to the configs of one topic or broker.
 #[derive(Clone, Debug)]
@@ -141,14 +139,4 @@ fn refusal(refusal: Refusal) -> AdminError {
 fn unreadable(error: ottla_common::cluster_tree::InvalidValue) -> AdminError {
     let text = format!("The present configs cannot be read: {error}");
     AdminError::new(ErrorCode::UnknownServerError, text)
-}
-
-/// The overrides of a topic or broker as an image has them.
-pub fn current_overrides(image: &MetadataImage, kind: ConfigKind, name: &str) -> Arc<Overrides> {
-    let found: Option<&Guarded<Arc<Overrides>>> = match kind {
-        ConfigKind::Topics => image.topic_configs.get(name),
-        ConfigKind::Brokers => image.broker_configs.get(name),
-        _ => image.other_configs.get(&(kind, name.to_owned())),
-    };
-    found.map(|config| config.value.clone()).unwrap_or_default()
 }

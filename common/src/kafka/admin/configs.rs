@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Admin, Results, check};
+use crate::kafka::Request;
 use crate::kafka::client::ClientError;
 use crate::kafka::messages::alter_configs::AlterConfigsRequest;
 use crate::kafka::messages::alter_configs::request as alter;
@@ -12,6 +13,7 @@ use crate::kafka::messages::describe_configs::response::DescribeConfigsResourceR
 use crate::kafka::messages::incremental_alter_configs::IncrementalAlterConfigsRequest;
 use crate::kafka::messages::incremental_alter_configs::request as incremental;
 use crate::kafka::messages::list_config_resources::ListConfigResourcesRequest;
+
 use crate::types::BrokerId;
 
 /// What a configuration is of.
@@ -235,10 +237,7 @@ impl Admin {
                 include_documentation: false,
                 ..Default::default()
             };
-            let response = match broker {
-                Some(broker) => self.cluster.send_to(broker, &request).await?,
-                None => self.cluster.send_to_any(&request).await?,
-            };
+            let response = self.send_for(broker, &request).await?;
             for result in response.results {
                 let kind = ConfigResourceType::from_wire(result.resource_type);
                 let resource = ConfigResource { kind, name: result.resource_name.to_string() };
@@ -274,10 +273,7 @@ impl Admin {
                 validate_only,
                 ..Default::default()
             };
-            let response = match broker {
-                Some(broker) => self.cluster.send_to(broker, &request).await?,
-                None => self.cluster.send_to_any(&request).await?,
-            };
+            let response = self.send_for(broker, &request).await?;
             for answer in response.responses {
                 let resource = (answer.resource_type, answer.resource_name.as_str());
                 let error = (answer.error_code, answer.error_message.as_ref());
@@ -315,10 +311,7 @@ impl Admin {
                 validate_only,
                 ..Default::default()
             };
-            let response = match broker {
-                Some(broker) => self.cluster.send_to(broker, &request).await?,
-                None => self.cluster.send_to_any(&request).await?,
-            };
+            let response = self.send_for(broker, &request).await?;
             for answer in response.responses {
                 let resource = (answer.resource_type, answer.resource_name.as_str());
                 let error = (answer.error_code, answer.error_message.as_ref());
@@ -326,6 +319,18 @@ impl Admin {
             }
         }
         Ok(results)
+    }
+
+    /// Asks the broker whose configuration it is, or any.
+    async fn send_for<R: Request + Sync>(
+        &self,
+        broker: Option<BrokerId>,
+        request: &R,
+    ) -> Result<R::Response, ClientError> {
+        match broker {
+            Some(broker) => self.cluster.send_to(broker, request).await,
+            None => self.cluster.send_to_any(request).await,
+        }
     }
 
     /// The resources of these types that have a configuration; of all types, if none is given.
