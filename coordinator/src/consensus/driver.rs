@@ -15,7 +15,7 @@ use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
 use crate::storage::StorageError;
 use crate::storage::files::{Files, FolderLock};
 use crate::storage::wal::Wal;
-use crate::storage::wal_record::Entry;
+use crate::storage::wal_record::{Entry, EntryKind};
 
 pub struct Driver {
     wal: Wal,
@@ -101,7 +101,7 @@ impl Driver {
         let (term, time_ms) = (self.progress.term, clock::wall_time_ms());
         let entries = (first_index..).zip(&commands).map(|(index, waiting)| {
             let payload = waiting.payload.clone();
-            Entry { index, term, time_ms, payload }
+            Entry { index, term, time_ms, kind: EntryKind::Command, payload }
         });
         let entries: Vec<Entry> = entries.collect();
         let started = Instant::now();

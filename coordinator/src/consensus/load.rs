@@ -7,10 +7,10 @@ use ottla_common::types::Zxid;
 use super::{EnsembleOptions, StartError};
 use crate::storage::StorageError;
 use crate::storage::files::{Files, FolderLock};
-use crate::storage::hard_state::HardState;
+use crate::storage::hard_state::{HardState, Standing};
 use crate::storage::snapshot::Snapshots;
 use crate::storage::wal::Wal;
-use crate::storage::wal_record::Entry;
+use crate::storage::wal_record::{Entry, EntryKind};
 use crate::tree::{Action, Command, SnapshotError, SnapshotRecord, StateMachine};
 use crate::watches::LiveState;
 
@@ -73,7 +73,8 @@ pub fn load(options: &EnsembleOptions) -> Result<Loaded, StartError> {
         return Err(StorageError::inconsistent(folder, reason).into());
     }
     let term = hard_state.unwrap_or_default().term + 1;
-    HardState { term, vote: Some(options.member_id) }.store(folder, files)?;
+    let (vote, standing) = (Some(options.member_id), Standing::Voter);
+    HardState { term, vote, standing }.store(folder, files)?;
     let live = LiveState::new(machine);
     let mut loaded = Loaded { live, wal, snapshots, term, snapshot_index, lock };
     loaded.replay(snapshot_index + 1)?;
@@ -145,7 +146,8 @@ impl Loaded {
         let payload = payload.unwrap_or_else(|error| unreachable!("encode a command: {error}"));
         let index = self.wal.last_index() + 1;
         let time_ms = clock::wall_time_ms();
-        let entry = Entry { index, term: self.term, time_ms, payload: payload.into() };
+        let (term, kind) = (self.term, EntryKind::Command);
+        let entry = Entry { index, term, time_ms, kind, payload: payload.into() };
         self.wal.append(&[entry])?;
         let _ = self.live.apply(zxid_of(index), time_ms, &command);
         Ok(())

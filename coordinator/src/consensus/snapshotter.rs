@@ -7,13 +7,15 @@ use std::thread::JoinHandle;
 
 use ottla_common::clock;
 use ottla_common::coordination::codec::encode_message;
+use ottla_common::types::MemberId;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::load::index_of;
 use super::{EnsembleOptions, Event, Progress};
 use crate::storage::StorageError;
-use crate::storage::snapshot::{SnapshotId, Snapshots};
+use crate::storage::membership::{Membership, SnapshotMeta};
+use crate::storage::snapshot::Snapshots;
 use crate::tree::StateMachine;
 
 /// Decides when a snapshot is due.
@@ -31,6 +33,7 @@ pub struct Snapshotter {
 /// What the writing thread needs.
 #[derive(Debug)]
 struct Shared {
+    member_id: MemberId,
     snapshots: Mutex<Snapshots>,
     progress: Arc<Progress>,
     events: mpsc::Sender<Event>,
@@ -45,9 +48,10 @@ impl Snapshotter {
         (progress, events): (Arc<Progress>, mpsc::Sender<Event>),
         records: u64,
     ) -> Self {
+        let member_id = options.member_id;
         let (snapshots, cancelled) = (Mutex::new(snapshots), AtomicBool::new(false));
         Self {
-            shared: Arc::new(Shared { snapshots, progress, events, cancelled }),
+            shared: Arc::new(Shared { member_id, snapshots, progress, events, cancelled }),
             after_records: options.snapshot_after_records,
             after_bytes: options.snapshot_after_bytes,
             records,
@@ -102,8 +106,9 @@ impl Shared {
     /// A snapshot that fails harms nothing but the length of the log: the next one is tried later.
     fn take(&self, machine: &StateMachine, term: u64) {
         let index = index_of(machine);
+        let membership = Membership::of_voters([self.member_id]);
         let started_ms = clock::monotonic_ms();
-        match self.write(machine, SnapshotId { index, term }) {
+        match self.write(machine, &SnapshotMeta { index, term, membership }) {
             Ok(Some(size)) => {
                 let took_ms = clock::monotonic_ms() - started_ms;
                 tracing::info!(index, size, took_ms, "snapshot taken");
@@ -113,16 +118,20 @@ impl Shared {
         }
     }
 
-    fn write(&self, machine: &StateMachine, id: SnapshotId) -> Result<Option<u64>, StorageError> {
+    fn write(
+        &self,
+        machine: &StateMachine,
+        meta: &SnapshotMeta,
+    ) -> Result<Option<u64>, StorageError> {
         let records = machine.snapshot_records().map(|record| {
             let encoded = encode_message(&record);
             encoded.unwrap_or_else(|error| unreachable!("encode a snapshot: {error}"))
         });
         let writer = self.snapshots.lock().writer();
-        let Some(size) = writer.write(id, records, &self.cancelled)? else { return Ok(None) };
-        self.progress.snapshot_index.store(id.index, Ordering::Relaxed);
+        let Some(size) = writer.write(meta, records, &self.cancelled)? else { return Ok(None) };
+        self.progress.snapshot_index.store(meta.index, Ordering::Relaxed);
         let mut snapshots = self.snapshots.lock();
-        snapshots.mark_whole(id.index);
+        snapshots.mark_whole(meta.index);
         let needed_from = snapshots.remove_old()?;
         drop(snapshots);
         if let Some(index) = needed_from {

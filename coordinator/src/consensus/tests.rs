@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::storage::files::{FileOperation, Verdict};
+use crate::storage::wal_record::{Entry, EntryKind};
 use crate::tree::Action;
 
 struct Member {
@@ -296,7 +297,8 @@ async fn a_record_of_a_newer_build_is_not_skipped() {
     let log = folder.path().join("log");
     let mut wal = Wal::open(&log, &Files::default(), options(folder.path()).wal).unwrap();
     let (index, payload) = (wal.last_index() + 1, Bytes::from_static(b"\xa3new"));
-    let entry = crate::storage::wal_record::Entry { index, term: 9, time_ms: 0, payload };
+    let kind = EntryKind::Command;
+    let entry = Entry { index, term: 9, time_ms: 0, kind, payload };
     wal.append(&[entry]).unwrap();
     wal.close().unwrap();
     drop(wal);

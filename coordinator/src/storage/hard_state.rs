@@ -3,20 +3,43 @@
 use std::path::{Path, PathBuf};
 
 use ottla_common::types::MemberId;
+use serde::{Deserialize, Serialize};
 
 use super::StorageError;
 use super::files::Files;
 use super::wal_record::Fields;
 
-const MAGIC: [u8; 8] = *b"OTTLAVOT";
+const MAGIC: [u8; 8] = *b"OTTLAVO2";
 
-/// A member's term and vote.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A member's term and vote, and whether it may vote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HardState {
     /// The newest term that the member has seen.
     pub term: u64,
     /// The member it gave its vote to in that term.
     pub vote: Option<MemberId>,
+    /// Whether it may vote.
+    pub standing: Standing,
+}
+
+/// Whether a member knows all that it ever promised. One that does not must not vote: it could
+/// undo what was counted with its promise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// Its folder was empty. Nobody knows yet whether the ensemble is new or the folder was lost.
+    #[default]
+    Fresh = 0,
+    /// It knows all its promises.
+    Voter = 1,
+    /// It has lost its data. It takes the log, and votes again when the others have made it a
+    /// voter anew.
+    Amnesiac = 2,
+}
+
+impl Standing {
+    fn from_number(number: u64) -> Option<Self> {
+        [Self::Fresh, Self::Voter, Self::Amnesiac].into_iter().find(|one| *one as u64 == number)
+    }
 }
 
 impl HardState {
@@ -25,12 +48,13 @@ impl HardState {
         folder.join("hard_state")
     }
 
-    /// The bytes: magic, term, whether there is a vote, the vote, checksum.
+    /// The bytes: magic, term, whether there is a vote, the vote, the standing, checksum.
     fn encode(self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&self.term.to_le_bytes());
         bytes.extend_from_slice(&u64::from(self.vote.is_some()).to_le_bytes());
         bytes.extend_from_slice(&self.vote.map_or(0, |vote| vote.0).to_le_bytes());
+        bytes.extend_from_slice(&(self.standing as u64).to_le_bytes());
         let checksum = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
         bytes
@@ -50,7 +74,9 @@ impl HardState {
         let term = u64::from_le_bytes(fields.take());
         let voted = u64::from_le_bytes(fields.take()) == 1;
         let vote = MemberId(u64::from_le_bytes(fields.take()));
-        let state = Self { term, vote: voted.then_some(vote) };
+        let standing = Standing::from_number(u64::from_le_bytes(fields.take()));
+        let standing = standing.unwrap_or_default();
+        let state = Self { term, vote: voted.then_some(vote), standing };
         if magic != MAGIC || bytes != state.encode() {
             return Err(StorageError::corrupt(&path, 0, "it is not as it was written"));
         }
@@ -67,8 +93,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (folder, files) = (folder.path(), Files::default());
         assert_eq!(HardState::load(folder, &files).unwrap(), None);
-        for vote in [None, Some(MemberId(0)), Some(MemberId(3))] {
-            let state = HardState { term: 7, vote };
+        for (vote, standing) in [
+            (None, Standing::Fresh),
+            (Some(MemberId(0)), Standing::Amnesiac),
+            (Some(MemberId(3)), Standing::Voter),
+        ] {
+            let state = HardState { term: 7, vote, standing };
             state.store(folder, &files).unwrap();
             assert_eq!(HardState::load(folder, &files).unwrap(), Some(state));
         }

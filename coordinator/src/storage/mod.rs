@@ -3,7 +3,7 @@
 //! ```text
 //! <dir>/
 //!   lock                              held (flock) while a process uses the folder
-//!   hard_state                        term and vote
+//!   hard_state                        term, vote, and whether the member may vote at all
 //!   log/
 //!     00000000000000000001.log        a segment; the name is the index of its first record
 //!     00000000000000048213.log
@@ -14,10 +14,11 @@
 //!
 //! **Segments.** A header of 32 bytes (magic `OTTLALOG`, format, a random salt, the first index,
 //! CRC-32C), then records, each at a multiple of 8: a header of 40 bytes (CRC-32C, length, index,
-//! term, the leader's wall clock, the first index of the batch), the payload (a `Command` in
-//! MessagePack) and zeros up to the next multiple of 8. All numbers are little-endian; a record's
-//! CRC begins with the salt of its segment. Space is reserved ahead in steps of a few MiB, so that
-//! a segment ends in zeros. The index is the zxid.
+//! term, the leader's wall clock, the first index of the batch in seven bytes, and in the last byte
+//! what kind of entry it is), the payload (by its kind: a `Command` or a `Membership` in MessagePack,
+//! or nothing) and zeros up to the next multiple of 8. All numbers are little-endian; a record's CRC
+//! begins with the salt of its segment. Space is reserved ahead in steps of a few MiB, so that a
+//! segment ends in zeros. The index is the zxid.
 //!
 //! **Writing.** All proposals that wait become one batch: one write, one `fdatasync`. Only then are
 //! they acknowledged. A new segment is written aside, flushed and renamed, the folder flushed and
@@ -36,14 +37,16 @@
 //!
 //! **Snapshots.** Written aside by a background thread from a clone of the state, flushed, renamed,
 //! folder flushed. Header (magic `OTTLASNP`, format, index, term, CRC-32C), then records (length,
-//! CRC-32C chained over all records before it, payload), then an end mark with the count. Three are
-//! kept, with the log from the oldest of them on: each of them and the log give the whole state.
+//! CRC-32C chained over all records before it, payload), then an end mark with the count. The first
+//! record is the membership, the others are the state. Three are kept, with the log from the oldest
+//! of them on: each of them and the log give the whole state.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod error;
 pub mod files;
 pub mod hard_state;
+pub mod membership;
 pub mod snapshot;
 pub mod wal;
 pub mod wal_reader;

@@ -5,8 +5,11 @@ use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ottla_common::coordination::codec::{decode_message, encode_message};
+
 use super::StorageError;
 use super::files::{DataFile, Files, numbered_path};
+use super::membership::SnapshotMeta;
 use super::wal_record::{Fields, PAYLOAD_SIZE_MAX};
 
 /// What files of snapshots end in.
@@ -16,7 +19,7 @@ pub const SNAPSHOT_EXTENSION: &str = "snapshot";
 pub const SNAPSHOTS_KEPT: usize = 3;
 
 const MAGIC: [u8; 8] = *b"OTTLASNP";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER_SIZE: usize = 32;
 
 /// Stands in place of a length behind the last record.
@@ -28,15 +31,6 @@ const BUFFER_SIZE: usize = 256 * 1024;
 /// A flush comes after so many bytes, so that the last one is short: on many file systems a long
 /// flush of one file delays the flushes of the log.
 const FLUSH_STEP: u64 = 8 * 1024 * 1024;
-
-/// Which record of the log a snapshot stands behind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SnapshotId {
-    /// The record's index.
-    pub index: u64,
-    /// The record's term.
-    pub term: u64,
-}
 
 /// The snapshots of one member.
 #[derive(Debug)]
@@ -105,21 +99,24 @@ impl SnapshotWriter {
     /// `cancelled` was set meanwhile.
     pub fn write(
         &self,
-        id: SnapshotId,
+        meta: &SnapshotMeta,
         records: impl Iterator<Item = Vec<u8>>,
         cancelled: &AtomicBool,
     ) -> Result<Option<u64>, StorageError> {
-        let path = numbered_path(&self.folder, id.index, SNAPSHOT_EXTENSION);
+        let path = numbered_path(&self.folder, meta.index, SNAPSHOT_EXTENSION);
         let aside = path.with_extension(super::files::ASIDE_EXTENSION);
         let mut output = Output {
             file: self.files.create(&aside)?,
-            buffer: encode_header(id),
+            buffer: encode_header(meta.index, meta.term),
             written: 0,
             flushed: 0,
         };
         let mut checksum = 0;
         let mut count = 0_u64;
-        for record in records {
+        let membership = encode_message(&meta.membership);
+        let membership =
+            membership.unwrap_or_else(|error| unreachable!("encode a membership: {error}"));
+        for record in std::iter::once(membership).chain(records) {
             if cancelled.load(Ordering::Relaxed) {
                 return Ok(None);
             }
@@ -172,11 +169,11 @@ impl Output {
     }
 }
 
-fn encode_header(id: SnapshotId) -> Vec<u8> {
+fn encode_header(index: u64, term: u64) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&VERSION.to_le_bytes());
-    bytes.extend_from_slice(&id.index.to_le_bytes());
-    bytes.extend_from_slice(&id.term.to_le_bytes());
+    bytes.extend_from_slice(&index.to_le_bytes());
+    bytes.extend_from_slice(&term.to_le_bytes());
     let checksum = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
     bytes
@@ -188,7 +185,7 @@ fn encode_header(id: SnapshotId) -> Vec<u8> {
 pub struct SnapshotReader {
     reader: BufReader<File>,
     path: PathBuf,
-    id: SnapshotId,
+    meta: SnapshotMeta,
     position: u64,
     length: u64,
     checksum: u32,
@@ -203,7 +200,7 @@ impl SnapshotReader {
         let mut snapshot = Self {
             reader: BufReader::with_capacity(BUFFER_SIZE, file),
             path: path.to_owned(),
-            id: SnapshotId::default(),
+            meta: SnapshotMeta::default(),
             position: 0,
             length,
             checksum: 0,
@@ -215,7 +212,7 @@ impl SnapshotReader {
         let magic: [u8; 8] = fields.take();
         let version = u32::from_le_bytes(fields.take());
         let read_index = u64::from_le_bytes(fields.take());
-        snapshot.id = SnapshotId { index: read_index, term: u64::from_le_bytes(fields.take()) };
+        let term = u64::from_le_bytes(fields.take());
         let corrupt = |reason: String| Err(StorageError::corrupt(path, 0, reason));
         if magic != MAGIC {
             return corrupt("it does not begin as a snapshot".to_owned());
@@ -223,18 +220,26 @@ impl SnapshotReader {
         if version != VERSION {
             return corrupt(format!("its format {version} is not one that this build reads"));
         }
-        if encode_header(snapshot.id) != header {
+        if encode_header(read_index, term) != header {
             return corrupt("the checksum of its header is wrong".to_owned());
         }
         if read_index != index {
             return corrupt(format!("its name says {index}, its header {read_index}"));
         }
+        let Some(record) = snapshot.next_record()? else {
+            return corrupt("it has no membership".to_owned());
+        };
+        let membership = match decode_message(&record) {
+            Ok(membership) => membership,
+            Err(error) => return corrupt(format!("its membership cannot be read: {error}")),
+        };
+        snapshot.meta = SnapshotMeta { index, term, membership };
         Ok(snapshot)
     }
 
-    /// Which record of the log it stands behind.
-    pub fn id(&self) -> SnapshotId {
-        self.id
+    /// Which record of the log it stands behind, and who the members were there.
+    pub fn meta(&self) -> &SnapshotMeta {
+        &self.meta
     }
 
     fn corrupt(&self, reason: &str) -> StorageError {
@@ -304,8 +309,11 @@ impl Iterator for SnapshotReader {
 mod tests {
     use std::fs;
 
+    use ottla_common::types::MemberId;
+
     use super::*;
     use crate::storage::files::{FileOperation, Verdict};
+    use crate::storage::membership::Membership;
 
     static GO_ON: AtomicBool = AtomicBool::new(false);
 
@@ -313,9 +321,12 @@ mod tests {
         (0..200_u32).map(|number| number.to_le_bytes().repeat(number as usize % 7)).collect()
     }
 
+    fn meta(index: u64) -> SnapshotMeta {
+        SnapshotMeta { index, term: 3, membership: Membership::of_voters([MemberId(4)]) }
+    }
+
     fn write(snapshots: &mut Snapshots, index: u64) {
-        let id = SnapshotId { index, term: 3 };
-        snapshots.writer().write(id, records().into_iter(), &GO_ON).unwrap().unwrap();
+        snapshots.writer().write(&meta(index), records().into_iter(), &GO_ON).unwrap().unwrap();
         snapshots.mark_whole(index);
     }
 
@@ -329,7 +340,7 @@ mod tests {
         let mut snapshots = Snapshots::open(folder.path(), &Files::default()).unwrap();
         write(&mut snapshots, 10);
         assert_eq!(snapshots.indexes().unwrap(), [10]);
-        assert_eq!(snapshots.read(10).unwrap().id(), SnapshotId { index: 10, term: 3 });
+        assert_eq!(snapshots.read(10).unwrap().meta(), &meta(10));
         assert_eq!(read(&snapshots, 10).unwrap(), records());
         assert!(read(&snapshots, 11).is_err());
     }
@@ -381,7 +392,6 @@ mod tests {
     #[test]
     fn a_write_that_fails_or_is_cancelled_leaves_no_snapshot() {
         let folder = tempfile::tempdir().unwrap();
-        let id = SnapshotId { index: 5, term: 1 };
         for fatal in [
             FileOperation::Create,
             FileOperation::Sync,
@@ -396,7 +406,7 @@ mod tests {
                 Verdict::Go
             });
             let writer = SnapshotWriter { folder: folder.path().to_owned(), files };
-            assert!(writer.write(id, records().into_iter(), &GO_ON).is_err(), "{fatal:?}");
+            assert!(writer.write(&meta(5), records().into_iter(), &GO_ON).is_err(), "{fatal:?}");
             let snapshots = Snapshots::open(folder.path(), &Files::default()).unwrap();
             // Once renamed it is whole, only not known to be there after a power cut.
             let expected: &[u64] = if fatal == FileOperation::SyncFolder { &[5] } else { &[] };
@@ -404,7 +414,8 @@ mod tests {
         }
         let snapshots = Snapshots::open(folder.path(), &Files::default()).unwrap();
         let cancelled = AtomicBool::new(true);
-        let outcome = snapshots.writer().write(id, records().into_iter(), &cancelled).unwrap();
+        let outcome =
+            snapshots.writer().write(&meta(5), records().into_iter(), &cancelled).unwrap();
         assert_eq!(outcome, None);
         assert_eq!(snapshots.indexes().unwrap(), [0_u64; 0]);
     }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use super::StorageError;
 use super::files::numbered_path;
 use super::wal_record::{
-    Entry, RECORD_ALIGNMENT, RECORD_HEADER_SIZE, RecordHeader, SEGMENT_HEADER_SIZE, SegmentHeader,
-    record_size,
+    Entry, EntryKind, RECORD_ALIGNMENT, RECORD_HEADER_SIZE, RecordHeader, SEGMENT_HEADER_SIZE,
+    SegmentHeader, record_size,
 };
 
 /// What files of log segments end in.
@@ -111,6 +111,11 @@ impl SegmentReader {
         if parsed.index != self.next_index {
             return Ok(Step::Invalid(format!("it is the record {}", parsed.index)));
         }
+        let Some(kind) = EntryKind::from_byte(parsed.kind) else {
+            // It is whole: a newer build wrote it, and it must not be cut.
+            let reason = format!("the kind {} is not one that this build reads", parsed.kind);
+            return Err(StorageError::corrupt(&self.path, self.position, reason));
+        };
         let size = record_size(payload_size);
         let mut padding = [0; RECORD_ALIGNMENT];
         let padding_size = size - RECORD_HEADER_SIZE - payload_size;
@@ -121,6 +126,7 @@ impl SegmentReader {
             index: parsed.index,
             term: parsed.term,
             time_ms: parsed.time_ms,
+            kind,
             payload: Bytes::from(payload),
         }))
     }

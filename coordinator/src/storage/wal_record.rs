@@ -16,6 +16,9 @@ pub const RECORD_ALIGNMENT: usize = 8;
 /// [`ottla_common::coordination::protocol::FRAME_SIZE_MAX`]; what is added to it is little.
 pub const PAYLOAD_SIZE_MAX: usize = 16 * 1024 * 1024;
 
+/// The first index of a batch has seven bytes of a record's header.
+const BATCH_FIRST_MAX: u64 = (1 << 56) - 1;
+
 const SEGMENT_MAGIC: [u8; 8] = *b"OTTLALOG";
 const SEGMENT_VERSION: u32 = 1;
 
@@ -28,8 +31,29 @@ pub struct Entry {
     pub term: u64,
     /// The leader's wall clock when it did, in milliseconds since 1970.
     pub time_ms: i64,
+    /// What the payload is.
+    pub kind: EntryKind,
     /// What the entry says; the log does not care.
     pub payload: Bytes,
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A command for the state machine.
+    #[default]
+    Command = 0,
+    /// Who the members are from here on.
+    Membership = 1,
+    /// Nothing: the first entry of a leader's term, by which it commits what it found.
+    Blank = 2,
+}
+
+impl EntryKind {
+    /// The kind of a byte in a record, if this build knows it.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Command, Self::Membership, Self::Blank].into_iter().find(|kind| *kind as u8 == byte)
+    }
 }
 
 /// How a segment file begins.
@@ -92,20 +116,25 @@ pub struct RecordHeader {
     /// The index of the first record that was flushed together with this one. All before it were
     /// durable when this one was written: that tells a torn tail from a corrupt middle.
     pub batch_first: u64,
+    /// As in [`Entry`], before it is known to be one.
+    pub kind: u8,
 }
 
 impl RecordHeader {
     /// The header in `bytes`.
     pub fn parse(bytes: &[u8; RECORD_HEADER_SIZE]) -> Self {
         let mut fields = Fields(bytes);
-        Self {
+        let mut header = Self {
             checksum: u32::from_le_bytes(fields.take()),
             length: u32::from_le_bytes(fields.take()),
             index: u64::from_le_bytes(fields.take()),
             term: u64::from_le_bytes(fields.take()),
             time_ms: i64::from_le_bytes(fields.take()),
             batch_first: u64::from_le_bytes(fields.take()),
-        }
+            kind: bytes.last().copied().unwrap_or_default(),
+        };
+        header.batch_first &= BATCH_FIRST_MAX;
+        header
     }
 
     /// The payload's length, if it is one that is ever written.
@@ -134,6 +163,7 @@ pub fn encode_record(salt: u32, entry: &Entry, batch_first: u64, target: &mut Ve
     let length = entry.payload.len();
     assert!(length <= PAYLOAD_SIZE_MAX, "a payload of {length} bytes");
     assert!(entry.index > 0 && batch_first > 0 && batch_first <= entry.index);
+    assert!(batch_first <= BATCH_FIRST_MAX, "a batch that begins at {batch_first}");
     let mut header = [0_u8; RECORD_HEADER_SIZE];
     let length_field = u32::try_from(length).unwrap_or(u32::MAX);
     let mut rest = header.as_mut_slice();
@@ -142,7 +172,8 @@ pub fn encode_record(salt: u32, entry: &Entry, batch_first: u64, target: &mut Ve
     put(&mut rest, &entry.index.to_le_bytes());
     put(&mut rest, &entry.term.to_le_bytes());
     put(&mut rest, &entry.time_ms.to_le_bytes());
-    put(&mut rest, &batch_first.to_le_bytes());
+    let kind = u64::from(entry.kind as u8) << 56;
+    put(&mut rest, &(batch_first | kind).to_le_bytes());
     let checksum = record_checksum(salt, &header, &entry.payload);
     put(&mut header.as_mut_slice(), &checksum.to_le_bytes());
     let start = target.len();
@@ -181,11 +212,15 @@ mod tests {
 
     #[test]
     fn a_record_that_is_not_as_written_does_not_verify() {
-        let entry =
-            Entry { index: 7, term: 2, time_ms: -5, payload: Bytes::from_static(b"payload") };
+        let payload = Bytes::from_static(b"payload");
+        let kind = EntryKind::Membership;
+        let entry = Entry { index: 7, term: 2, time_ms: -5, kind, payload };
         let mut record = Vec::new();
         encode_record(99, &entry, 6, &mut record);
         assert_eq!(record.len(), 48);
+        let parsed = RecordHeader::parse(record.first_chunk().unwrap());
+        assert_eq!((parsed.batch_first, EntryKind::from_byte(parsed.kind)), (6, Some(kind)));
+        assert_eq!(EntryKind::from_byte(3), None);
         let verifies = |salt, record: &[u8]| {
             let (header, rest) = record.split_first_chunk::<RECORD_HEADER_SIZE>().unwrap();
             let parsed = RecordHeader::parse(header);

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::storage::files::{FileOperation, Verdict};
+use crate::storage::wal_record::EntryKind;
 
 /// Small segments, so that a story has several.
 const OPTIONS: WalOptions = WalOptions { segment_size: 1024, allocate_step: 256 };
@@ -23,7 +24,8 @@ fn random() -> fastrand::Rng {
 
 fn entry(index: u64) -> Entry {
     let payload = format!("payload {index} ").repeat(usize::try_from(index % 5).unwrap());
-    Entry { index, term: 1 + index / 10, time_ms: 1_000, payload: Bytes::from(payload) }
+    let (term, payload) = (1 + index / 10, Bytes::from(payload));
+    Entry { index, term, time_ms: 1_000, kind: EntryKind::Command, payload }
 }
 
 fn entries(indexes: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
