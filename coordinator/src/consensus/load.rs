@@ -74,7 +74,7 @@ pub fn load(options: &EnsembleOptions) -> Result<Loaded, StartError> {
     }
     let term = hard_state.unwrap_or_default().term + 1;
     let (vote, standing) = (Some(options.member_id), Standing::Voter);
-    HardState { term, vote, standing }.store(folder, files)?;
+    HardState { term, vote, standing, cluster_id: None }.store(folder, files)?;
     let live = LiveState::new(machine);
     let mut loaded = Loaded { live, wal, snapshots, term, snapshot_index, lock };
     loaded.replay(snapshot_index + 1)?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ottla_common::types::MemberId;
+use ottla_common::types::{MemberId, Uuid};
 use serde::{Deserialize, Serialize};
 
 use super::StorageError;
@@ -20,6 +20,8 @@ pub struct HardState {
     pub vote: Option<MemberId>,
     /// Whether it may vote.
     pub standing: Standing,
+    /// Which ensemble it belongs to, once that is committed. Others are not listened to.
+    pub cluster_id: Option<Uuid>,
 }
 
 /// Whether a member knows all that it ever promised. One that does not must not vote: it could
@@ -48,13 +50,16 @@ impl HardState {
         folder.join("hard_state")
     }
 
-    /// The bytes: magic, term, whether there is a vote, the vote, the standing, checksum.
+    /// The bytes: magic, term, whether there is a vote, the vote, the standing,
+    /// whether the ensemble is known, its id, checksum.
     fn encode(self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&self.term.to_le_bytes());
         bytes.extend_from_slice(&u64::from(self.vote.is_some()).to_le_bytes());
         bytes.extend_from_slice(&self.vote.map_or(0, |vote| vote.0).to_le_bytes());
         bytes.extend_from_slice(&(self.standing as u64).to_le_bytes());
+        bytes.extend_from_slice(&u64::from(self.cluster_id.is_some()).to_le_bytes());
+        bytes.extend_from_slice(&self.cluster_id.unwrap_or_default().0);
         let checksum = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
         bytes
@@ -76,7 +81,9 @@ impl HardState {
         let vote = MemberId(u64::from_le_bytes(fields.take()));
         let standing = Standing::from_number(u64::from_le_bytes(fields.take()));
         let standing = standing.unwrap_or_default();
-        let state = Self { term, vote: voted.then_some(vote), standing };
+        let known = u64::from_le_bytes(fields.take()) == 1;
+        let cluster_id = known.then_some(Uuid(fields.take()));
+        let state = Self { term, vote: voted.then_some(vote), standing, cluster_id };
         if magic != MAGIC || bytes != state.encode() {
             return Err(StorageError::corrupt(&path, 0, "it is not as it was written"));
         }
@@ -93,12 +100,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (folder, files) = (folder.path(), Files::default());
         assert_eq!(HardState::load(folder, &files).unwrap(), None);
-        for (vote, standing) in [
-            (None, Standing::Fresh),
-            (Some(MemberId(0)), Standing::Amnesiac),
-            (Some(MemberId(3)), Standing::Voter),
+        for (vote, standing, cluster_id) in [
+            (None, Standing::Fresh, None),
+            (Some(MemberId(0)), Standing::Amnesiac, Some(Uuid::ZERO)),
+            (Some(MemberId(3)), Standing::Voter, Some(Uuid([7; 16]))),
         ] {
-            let state = HardState { term: 7, vote, standing };
+            let state = HardState { term: 7, vote, standing, cluster_id };
             state.store(folder, &files).unwrap();
             assert_eq!(HardState::load(folder, &files).unwrap(), Some(state));
         }
