@@ -22,7 +22,7 @@ use ottla_common::config::{ConfigError, Settings};
 use ottla_common::types::MemberId;
 
 /// The names of all options.
-pub const KEYS: [&str; 13] = [
+pub const KEYS: [&str; 14] = [
     "id",
     "data.dir",
     "listen",
@@ -36,6 +36,7 @@ pub const KEYS: [&str; 13] = [
     "log.format",
     "log.filter",
     "super.digest",
+    "kafka.listener.name",
 ];
 
 /// The options of a member. See the module's table.
@@ -63,6 +64,8 @@ pub struct Config {
     pub connections_per_ip_max: usize,
     /// `super.digest`
     pub super_digest: Option<String>,
+    /// `kafka.listener.name`
+    pub kafka_listener_name: Option<String>,
 }
 
 impl Config {
@@ -80,6 +83,7 @@ impl Config {
             connections_max: 10_000,
             connections_per_ip_max: 5_000,
             super_digest: None,
+            kafka_listener_name: None,
         }
     }
 
@@ -92,6 +96,7 @@ impl Config {
             defaults.session_timeout_min_ms,
             100..=3_600_000,
         )?;
+        let text = |key: &str| settings.get(key).map(|setting| setting.value.clone());
         Ok(Self {
             member_id: MemberId(settings.number("id", defaults.member_id.0, 1..=255)?),
             data_dir: defaults.data_dir,
@@ -127,7 +132,8 @@ impl Config {
                 defaults.connections_per_ip_max,
                 1..=1_000_000,
             )?,
-            super_digest: settings.get("super.digest").map(|setting| setting.value.clone()),
+            super_digest: text("super.digest"),
+            kafka_listener_name: text("kafka.listener.name"),
         })
     }
 }

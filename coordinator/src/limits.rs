@@ -84,3 +84,12 @@ pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The most batches that are durable and wait to be applied.
 pub const BATCHES_TO_APPLY_MAX: usize = 8;
+
+/// The longest request of a Kafka client, in bytes.
+pub const KAFKA_REQUEST_SIZE_MAX: usize = 64 * 1024;
+
+/// How long a Kafka client may say nothing, in milliseconds; as long as brokers allow.
+pub const KAFKA_IDLE_MS: u64 = 600_000;
+
+/// How long a Kafka client may take to send a request or to read a reply, in milliseconds.
+pub const KAFKA_STALL_MS: u64 = 30_000;

@@ -64,6 +64,7 @@ impl Server {
             expiry_tick_ms: config.expiry_tick_ms,
             idle_check_interval_ms: config.idle_check_interval_ms,
             super_digest: config.super_digest,
+            kafka_listener_name: config.kafka_listener_name,
         };
         let service = Arc::new(Service::new(options, live, ensemble));
         let (expiring, stop) = (Arc::clone(&service), shutdown.clone());

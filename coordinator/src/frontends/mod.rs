@@ -2,6 +2,7 @@
 //! speak. Front ends only translate; what a request means is decided in `requests`.
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+pub mod kafka;
 mod native;
 #[cfg(test)]
 mod tests;
@@ -34,18 +35,22 @@ enum Protocol {
     /// Not enough was read to tell.
     Unclear,
     Native,
+    Kafka,
     /// None that this member speaks.
     Unknown,
 }
 
 /// Accepts connections until the member stops.
 pub async fn serve(mut listener: Listener, service: Arc<Service>, shutdown: Shutdown) {
+    let listener_name = service.options().kafka_listener_name.clone();
+    let kafka = Arc::new(kafka::FrontEnd::new(Arc::clone(&service), listener_name));
     loop {
         let (stream, peer, permit) = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.stopped() => return,
         };
         let (service, stop) = (Arc::clone(&service), shutdown.clone());
+        let kafka = Arc::clone(&kafka);
         shutdown.spawn(async move {
             let arrival = Arrival { stream, peer, read: BytesMut::new() };
             let deadline = Duration::from_millis(HELLO_DEADLINE_MS);
@@ -54,8 +59,9 @@ pub async fn serve(mut listener: Listener, service: Arc<Service>, shutdown: Shut
                 () = stop.stopped() => return,
             };
             match recognised {
-                Ok(Ok(Some(arrival))) => native::serve(arrival, service, stop).await,
-                Ok(Ok(None)) => tracing::info!(%peer, "connection closed: protocol not known"),
+                Ok(Ok((Protocol::Native, arrival))) => native::serve(arrival, service, stop).await,
+                Ok(Ok((Protocol::Kafka, arrival))) => kafka.serve(arrival, stop).await,
+                Ok(Ok(_)) => tracing::info!(%peer, "connection closed: protocol not known"),
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "connection broke"),
                 Err(_) => tracing::debug!(%peer, "connection closed: it said nothing"),
             }
@@ -64,13 +70,12 @@ pub async fn serve(mut listener: Listener, service: Arc<Service>, shutdown: Shut
     }
 }
 
-/// Reads until it is clear which protocol is spoken; none if it is one that is not offered.
-async fn recognise(mut arrival: Arrival) -> std::io::Result<Option<Arrival>> {
+/// Reads until it is clear which protocol is spoken.
+async fn recognise(mut arrival: Arrival) -> std::io::Result<(Protocol, Arrival)> {
     loop {
         match protocol_of(&arrival.read) {
-            Protocol::Native => return Ok(Some(arrival)),
-            Protocol::Unknown => return Ok(None),
             Protocol::Unclear => {}
+            protocol => return Ok((protocol, arrival)),
         }
         if arrival.stream.read_buf(&mut arrival.read).await? == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
@@ -80,10 +85,14 @@ async fn recognise(mut arrival: Arrival) -> std::io::Result<Option<Arrival>> {
 
 fn protocol_of(read: &[u8]) -> Protocol {
     if read.starts_with(&PREAMBLE) {
-        Protocol::Native
-    } else if PREAMBLE.starts_with(read) {
-        Protocol::Unclear
-    } else {
-        Protocol::Unknown
+        return Protocol::Native;
+    }
+    if PREAMBLE.starts_with(read) {
+        return Protocol::Unclear;
+    }
+    match kafka::is_kafka(read) {
+        Some(true) => Protocol::Kafka,
+        Some(false) => Protocol::Unknown,
+        None => Protocol::Unclear,
     }
 }

@@ -42,6 +42,8 @@ pub struct ServiceOptions {
     pub idle_check_interval_ms: u64,
     /// The digest identity (`user:hash`) that may do everything, if there is one.
     pub super_digest: Option<String>,
+    /// The brokers' listener that Kafka's clients are told, if one is configured.
+    pub kafka_listener_name: Option<String>,
 }
 
 /// What all connections of a member share.
@@ -62,6 +64,11 @@ impl Service {
             deadlines.begin(session_id, session.session_timeout_ms, now_ms);
         }
         Self { options, live, ensemble, deadlines: Mutex::new(deadlines) }
+    }
+
+    /// What is configured.
+    pub fn options(&self) -> &ServiceOptions {
+        &self.options
     }
 
     /// The applied state.
