@@ -10,6 +10,7 @@ pub use crate::config::Config;
 use crate::consensus::{Ensemble, EnsembleOptions, StartError};
 use crate::frontends;
 use crate::requests::{Service, ServiceOptions};
+use crate::sessions::keeper::Keeper;
 use crate::watches::LiveState;
 
 /// Connections from this machine that are let in when the limit is reached.
@@ -52,7 +53,11 @@ impl Server {
         };
         let listener = Listener::new(listener, limits);
         let client_address = listener.local_addr()?;
-        let options = EnsembleOptions::new(config.member_id, &config.data_dir);
+        let keeper = Keeper::new(config.expiry_tick_ms, config.disconnect_grace_ms);
+        let options = EnsembleOptions {
+            keeper: Arc::new(keeper),
+            ..EnsembleOptions::new(config.member_id, &config.data_dir)
+        };
         let stop = shutdown.clone();
         let started = tokio::task::spawn_blocking(move || Ensemble::start(options, &stop)).await;
         let (ensemble, live) = started.map_err(std::io::Error::from)??;
@@ -60,7 +65,6 @@ impl Server {
             member_id: config.member_id,
             session_timeout_min_ms: config.session_timeout_min_ms,
             session_timeout_max_ms: config.session_timeout_max_ms,
-            disconnect_grace_ms: config.disconnect_grace_ms,
             expiry_tick_ms: config.expiry_tick_ms,
             idle_check_interval_ms: config.idle_check_interval_ms,
             super_digest: config.super_digest,

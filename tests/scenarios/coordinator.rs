@@ -124,7 +124,8 @@ impl World {
         else {
             return outcome_text(&outcome);
         };
-        self.deadlines.begin(session_id, session_timeout_ms, self.now_ms);
+        let connection = (session_id, connection_epoch);
+        self.deadlines.begin(connection, session_timeout_ms, self.now_ms);
         let identities = vec![Identity { scheme: "ip".to_owned(), id: "10.0.0.1".to_owned() }];
         let outbox = Outbox::new();
         let connection_id = self.live.connect(Newcomer {
@@ -147,8 +148,9 @@ impl World {
                 false => "too late".to_owned(),
             },
             ["disconnects"] => {
-                if self.live.disconnect(actor.connection_id) {
-                    self.deadlines.disconnected(actor.session_id, GRACE_MS, self.now_ms);
+                if let Some(connection_epoch) = self.live.disconnect(actor.connection_id) {
+                    let connection = (actor.session_id, connection_epoch);
+                    self.deadlines.disconnected(connection, GRACE_MS, self.now_ms);
                 }
                 String::new()
             }

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use ottla_common::clock::Clock;
+
 use super::load::zxid_of;
 use super::snapshotter::Snapshotter;
 use super::{Applied, Waiting};
 use crate::limits::BATCHES_TO_APPLY_MAX;
+use crate::sessions::keeper::Keeper;
 use crate::watches::LiveState;
 
 /// Commands that are durable.
@@ -24,6 +27,9 @@ pub struct Durable {
     pub commands: Vec<Waiting>,
 }
 
+/// The state, and what hears of each command that is applied to it.
+pub type Told = (Arc<LiveState>, Arc<Keeper>, Clock);
+
 /// The driver's end of the applying thread.
 #[derive(Debug)]
 pub struct Applier {
@@ -32,10 +38,10 @@ pub struct Applier {
 }
 
 impl Applier {
-    pub fn start(live: Arc<LiveState>, snapshotter: Snapshotter) -> io::Result<Self> {
+    pub fn start(told: Told, snapshotter: Snapshotter) -> io::Result<Self> {
         let (batches, arriving) = sync_channel(BATCHES_TO_APPLY_MAX);
         let thread = std::thread::Builder::new().name("coordinator-apply".to_owned());
-        let thread = thread.spawn(move || run(&live, snapshotter, &arriving))?;
+        let thread = thread.spawn(move || run(&told, snapshotter, &arriving))?;
         Ok(Self { batches: Some(batches), thread: Some(thread) })
     }
 
@@ -57,13 +63,16 @@ impl Applier {
     }
 }
 
-fn run(live: &LiveState, mut snapshotter: Snapshotter, arriving: &Receiver<Durable>) {
+fn run((live, keeper, clock): &Told, mut snapshotter: Snapshotter, arriving: &Receiver<Durable>) {
     for batch in arriving {
         let Durable { first_index, term, time_ms, bytes, commands } = batch;
         let count = commands.len();
         for (index, waiting) in (first_index..).zip(commands) {
             let zxid = zxid_of(index);
             let outcome = live.apply(zxid, time_ms, &waiting.command);
+            if let Ok(effect) = &outcome {
+                keeper.applied(&waiting.command.action, effect, clock.monotonic_ms());
+            }
             // Nobody waits any more if the connection has ended.
             let _ = waiting.done.send(Applied { zxid, outcome });
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use ottla_common::clock;
+use ottla_common::clock::Clock;
 use tokio::sync::mpsc;
 
 use super::apply::{Applier, Durable};
@@ -21,6 +21,7 @@ pub struct Driver {
     wal: Wal,
     applier: Applier,
     progress: Arc<Progress>,
+    clock: Clock,
     /// Held until everything else has ended.
     _lock: FolderLock,
 }
@@ -52,8 +53,12 @@ impl Round {
 }
 
 impl Driver {
-    pub fn new((wal, lock): (Wal, FolderLock), applier: Applier, progress: Arc<Progress>) -> Self {
-        Self { wal, applier, progress, _lock: lock }
+    pub fn new(
+        (wal, lock): (Wal, FolderLock),
+        applier: Applier,
+        (progress, clock): (Arc<Progress>, Clock),
+    ) -> Self {
+        Self { wal, applier, progress, clock, _lock: lock }
     }
 
     /// Runs until it is told to stop or the disk fails.
@@ -98,7 +103,7 @@ impl Driver {
     /// Makes commands durable and has them applied. If this fails, nobody is told an outcome.
     fn commit(&mut self, commands: Vec<Waiting>, bytes: usize) -> Result<(), StorageError> {
         let first_index = self.wal.last_index() + 1;
-        let (term, time_ms) = (self.progress.term, clock::wall_time_ms());
+        let (term, time_ms) = (self.progress.term, self.clock.wall_time_ms());
         let entries = (first_index..).zip(&commands).map(|(index, waiting)| {
             let payload = waiting.payload.clone();
             Entry { index, term, time_ms, kind: EntryKind::Command, payload }

@@ -1,7 +1,7 @@
 //! What a member does before it serves: takes its folder, and brings back the state that it had.
 
-use ottla_common::clock;
-use ottla_common::coordination::codec::{decode_message, encode_message};
+use ottla_common::clock::Clock;
+use ottla_common::coordination::codec::decode_message;
 use ottla_common::types::Zxid;
 
 use super::{EnsembleOptions, StartError};
@@ -11,7 +11,7 @@ use crate::storage::hard_state::{HardState, Standing};
 use crate::storage::snapshot::Snapshots;
 use crate::storage::wal::Wal;
 use crate::storage::wal_record::{Entry, EntryKind};
-use crate::tree::{Action, Command, SnapshotError, SnapshotRecord, StateMachine};
+use crate::tree::{Action, Command, Origin, SnapshotError, SnapshotRecord, StateMachine};
 use crate::watches::LiveState;
 
 /// A member's state, as its folder holds it.
@@ -77,8 +77,8 @@ pub fn load(options: &EnsembleOptions) -> Result<Loaded, StartError> {
     HardState { term, vote, standing, cluster_id: None }.store(folder, files)?;
     let live = LiveState::new(machine);
     let mut loaded = Loaded { live, wal, snapshots, term, snapshot_index, lock };
-    loaded.replay(snapshot_index + 1)?;
-    loaded.begin_term()?;
+    loaded.replay(snapshot_index + 1, &options.clock)?;
+    loaded.begin_term(&options.clock)?;
     Ok(loaded)
 }
 
@@ -125,29 +125,28 @@ pub fn zxid_of(index: u64) -> Zxid {
 }
 
 impl Loaded {
-    fn replay(&mut self, from: u64) -> Result<(), StartError> {
-        let started_ms = clock::monotonic_ms();
+    fn replay(&mut self, from: u64, clock: &Clock) -> Result<(), StartError> {
+        let started_ms = clock.monotonic_ms();
         for entry in self.wal.read_from(from) {
             let Entry { index, time_ms, payload, .. } = entry?;
-            let command: Command = decode_message(&payload)
+            let (_, command) = Command::from_payload(&payload)
                 .map_err(|error| StartError::UnknownRecord { index, reason: error.to_string() })?;
             // Who proposed it was told the same outcome when it was applied first.
             let _ = self.live.apply(zxid_of(index), time_ms, &command);
         }
         let count = self.wal.last_index() + 1 - from;
-        let took_ms = clock::monotonic_ms() - started_ms;
+        let took_ms = clock.monotonic_ms() - started_ms;
         tracing::info!(snapshot_index = from - 1, count, took_ms, "log replayed");
         Ok(())
     }
 
-    fn begin_term(&mut self) -> Result<(), StartError> {
+    fn begin_term(&mut self, clock: &Clock) -> Result<(), StartError> {
         let command = Command::by_ensemble(Action::Nothing);
-        let payload = encode_message(&command);
-        let payload = payload.unwrap_or_else(|error| unreachable!("encode a command: {error}"));
+        let payload = command.to_payload(Origin::default());
         let index = self.wal.last_index() + 1;
-        let time_ms = clock::wall_time_ms();
+        let time_ms = clock.wall_time_ms();
         let (term, kind) = (self.term, EntryKind::Command);
-        let entry = Entry { index, term, time_ms, kind, payload: payload.into() };
+        let entry = Entry { index, term, time_ms, kind, payload };
         self.wal.append(&[entry])?;
         let _ = self.live.apply(zxid_of(index), time_ms, &command);
         Ok(())

@@ -29,9 +29,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use ottla_common::coordination::codec::encode_message;
+use ottla_common::clock::Clock;
 use ottla_common::shutdown::Shutdown;
-use ottla_common::types::{MemberId, Zxid};
+use ottla_common::types::{MemberId, SessionId, Zxid};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use self::apply::Applier;
@@ -39,11 +39,12 @@ use self::driver::Driver;
 use self::load::{Loaded, zxid_of};
 use self::snapshotter::Snapshotter;
 use crate::limits::{PROPOSAL_BYTES_MAX, PROPOSALS_MAX};
+use crate::sessions::keeper::{Keeper, SessionConnection};
 use crate::storage::StorageError;
 use crate::storage::files::Files;
 use crate::storage::wal::{Wal, WalOptions};
 use crate::storage::wal_record::PAYLOAD_SIZE_MAX;
-use crate::tree::{Command, Outcome};
+use crate::tree::{Command, Origin, Outcome};
 use crate::watches::LiveState;
 
 /// Memory for proposals is counted in units of so many bytes.
@@ -64,6 +65,10 @@ pub struct EnsembleOptions {
     pub snapshot_after_bytes: u64,
     /// The way to the file system.
     pub files: Files,
+    /// What tells the time.
+    pub clock: Clock,
+    /// The sessions' deadlines.
+    pub keeper: Arc<Keeper>,
 }
 
 impl EnsembleOptions {
@@ -76,6 +81,8 @@ impl EnsembleOptions {
             snapshot_after_records: 100_000,
             snapshot_after_bytes: 64 * 1024 * 1024,
             files: Files::default(),
+            clock: Clock::system(),
+            keeper: Arc::new(Keeper::new(50, 500)),
         }
     }
 }
@@ -110,6 +117,8 @@ pub struct Ensemble {
     memory: Arc<Semaphore>,
     progress: Arc<Progress>,
     live: Arc<LiveState>,
+    keeper: Arc<Keeper>,
+    clock: Clock,
 }
 
 /// What became of a proposal.
@@ -216,14 +225,18 @@ impl Ensemble {
             memory: Arc::new(Semaphore::new(PROPOSAL_BYTES_MAX / PERMIT_SIZE)),
             progress: Arc::clone(&progress),
             live: Arc::clone(&live),
+            keeper: Arc::clone(&options.keeper),
+            clock: options.clock.clone(),
         };
+        options.keeper.lead(term, live.view().machine(), options.clock.monotonic_ms());
         let records = wal.last_index() - snapshot_index;
         let told = (Arc::clone(&progress), events.clone());
         let snapshotter = Snapshotter::new(&options, snapshots, told, records);
-        let applier = Applier::start(Arc::clone(&live), snapshotter);
+        let told = (Arc::clone(&live), Arc::clone(&options.keeper), options.clock.clone());
+        let applier = Applier::start(told, snapshotter);
         let applier = applier.map_err(StartError::Thread)?;
         let (ended, end) = oneshot::channel();
-        let driver = Driver::new((wal, lock), applier, Arc::clone(&progress));
+        let driver = Driver::new((wal, lock), applier, (Arc::clone(&progress), options.clock));
         let thread = std::thread::Builder::new().name("coordinator-log".to_owned());
         let running = thread.spawn(move || {
             driver.run(arriving);
@@ -240,9 +253,17 @@ impl Ensemble {
         Proposal(self.enqueue(command))
     }
 
+    /// Proposes a command that this member decided as the leader of a term: it is not done unless
+    /// it gets its place in that term.
+    pub fn propose_in_term(&self, command: Command, term: u64) -> Proposal {
+        if term != self.progress.term {
+            return Proposal(Err(ProposeError::Stopped));
+        }
+        self.propose(command)
+    }
+
     fn enqueue(&self, command: Command) -> Result<oneshot::Receiver<Applied>, ProposeError> {
-        let payload = encode_message(&command).map(Bytes::from);
-        let payload = payload.unwrap_or_else(|error| unreachable!("encode a command: {error}"));
+        let payload = command.to_payload(Origin { member_id: self.member_id, number: 0 });
         if payload.len() > PAYLOAD_SIZE_MAX {
             return Err(ProposeError::TooLong);
         }
@@ -256,6 +277,27 @@ impl Ensemble {
             Err(mpsc::error::TrySendError::Full(_)) => Err(ProposeError::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(ProposeError::Stopped),
         }
+    }
+
+    /// A session was heard from.
+    pub fn touch(&self, session_id: SessionId) {
+        let _ = self.keeper.touch(&[session_id], self.clock.monotonic_ms());
+    }
+
+    /// A session's client left a connection: unless it has come back by now, its session has only
+    /// the grace to do so.
+    pub fn disconnected(&self, connection: SessionConnection) {
+        self.keeper.disconnected(&[connection], self.clock.monotonic_ms());
+    }
+
+    /// The sessions' deadlines.
+    pub fn keeper(&self) -> &Arc<Keeper> {
+        &self.keeper
+    }
+
+    /// What tells the time.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Completes when this member has applied all that any member had acknowledged when it was

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use ottla_common::clock;
+use ottla_common::clock::Clock;
 use ottla_common::coordination::codec::encode_message;
 use ottla_common::types::MemberId;
 use parking_lot::Mutex;
@@ -38,6 +38,7 @@ struct Shared {
     progress: Arc<Progress>,
     events: mpsc::Sender<Event>,
     cancelled: AtomicBool,
+    clock: Clock,
 }
 
 impl Snapshotter {
@@ -50,8 +51,10 @@ impl Snapshotter {
     ) -> Self {
         let member_id = options.member_id;
         let (snapshots, cancelled) = (Mutex::new(snapshots), AtomicBool::new(false));
+        let clock = options.clock.clone();
+        let shared = Shared { member_id, snapshots, progress, events, cancelled, clock };
         Self {
-            shared: Arc::new(Shared { member_id, snapshots, progress, events, cancelled }),
+            shared: Arc::new(shared),
             after_records: options.snapshot_after_records,
             after_bytes: options.snapshot_after_bytes,
             records,
@@ -107,10 +110,10 @@ impl Shared {
     fn take(&self, machine: &StateMachine, term: u64) {
         let index = index_of(machine);
         let membership = Membership::of_voters([self.member_id]);
-        let started_ms = clock::monotonic_ms();
+        let started_ms = self.clock.monotonic_ms();
         match self.write(machine, &SnapshotMeta { index, term, membership }) {
             Ok(Some(size)) => {
-                let took_ms = clock::monotonic_ms() - started_ms;
+                let took_ms = self.clock.monotonic_ms() - started_ms;
                 tracing::info!(index, size, took_ms, "snapshot taken");
             }
             Ok(None) => {}

@@ -13,15 +13,12 @@ mod upkeep;
 
 use std::sync::Arc;
 
-use ottla_common::clock;
 use ottla_common::types::{MemberId, SessionId};
-use parking_lot::Mutex;
 
 pub use opening::{Granted, Opening};
 pub use session_queue::{Conversation, Submission};
 
 use crate::consensus::Ensemble;
-use crate::sessions::expiry::Deadlines;
 use crate::tree::Identity;
 use crate::watches::LiveState;
 
@@ -34,8 +31,6 @@ pub struct ServiceOptions {
     pub session_timeout_min_ms: u32,
     /// The longest.
     pub session_timeout_max_ms: u32,
-    /// How long a native session has to come back after its connection broke, in milliseconds.
-    pub disconnect_grace_ms: u32,
     /// How exactly sessions' deadlines are kept, in milliseconds.
     pub expiry_tick_ms: u64,
     /// How often idle nodes are looked for, in milliseconds.
@@ -52,18 +47,12 @@ pub struct Service {
     options: ServiceOptions,
     live: Arc<LiveState>,
     ensemble: Ensemble,
-    deadlines: Mutex<Deadlines>,
 }
 
 impl Service {
-    /// Sessions that are alive already get their whole timeout from now.
+    /// Answers requests from `live`, and through `ensemble`.
     pub fn new(options: ServiceOptions, live: Arc<LiveState>, ensemble: Ensemble) -> Self {
-        let mut deadlines = Deadlines::new(options.expiry_tick_ms);
-        let now_ms = clock::monotonic_ms();
-        for (session_id, session) in live.view().machine().sessions().iter() {
-            deadlines.begin(session_id, session.session_timeout_ms, now_ms);
-        }
-        Self { options, live, ensemble, deadlines: Mutex::new(deadlines) }
+        Self { options, live, ensemble }
     }
 
     /// What is configured.
@@ -83,7 +72,7 @@ impl Service {
 
     /// A session was heard from.
     pub fn touch(&self, session_id: SessionId) {
-        self.deadlines.lock().touch(session_id, clock::monotonic_ms());
+        self.ensemble.touch(session_id);
     }
 
     /// Whether someone has proved to be the one who may do everything.

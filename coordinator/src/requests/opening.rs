@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ottla_common::clock;
 use ottla_common::coordination::protocol::{CoordinationError, SessionGrant, SessionRequest};
 use ottla_common::types::{SessionId, Zxid};
 
@@ -52,7 +51,6 @@ impl Service {
         else {
             return Err(CoordinationError::Unavailable);
         };
-        self.deadlines.lock().begin(session_id, session_timeout_ms, clock::monotonic_ms());
         let address = opening.address.to_canonical().to_string();
         let identities = Arc::from([Identity { scheme: "ip".to_owned(), id: address }]);
         let newcomer = Newcomer {
@@ -71,7 +69,8 @@ impl Service {
             outbox,
         };
         let zxid = applied.zxid;
-        let disconnect_grace_ms = self.options.disconnect_grace_ms;
+        let grace_ms = self.ensemble.keeper().disconnect_grace_ms();
+        let disconnect_grace_ms = u32::try_from(grace_ms).unwrap_or(u32::MAX);
         let grant =
             SessionGrant { session_id, password, session_timeout_ms, disconnect_grace_ms, zxid };
         Ok(Granted { grant, conversation })
@@ -114,10 +113,8 @@ impl Service {
     /// session: then the timeout stands.
     pub fn connection_ended(&self, session_id: SessionId, id: ConnectionId, client_left: bool) {
         let was_newest = self.live.disconnect(id);
-        if was_newest && client_left {
-            let now_ms = clock::monotonic_ms();
-            let grace_ms = u64::from(self.options.disconnect_grace_ms);
-            self.deadlines.lock().disconnected(session_id, grace_ms, now_ms);
+        if let Some(connection_epoch) = was_newest.filter(|_| client_left) {
+            self.ensemble.disconnected((session_id, connection_epoch));
         }
     }
 }

@@ -147,9 +147,6 @@ impl Conversation {
             _ => Answer::Done,
         });
         self.reply_at(write.xid, zxid, result);
-        if write.is_close {
-            self.service.deadlines.lock().end(self.session_id);
-        }
         is_over.map(|closed| {
             self.outbox.close(closed);
             write.is_close

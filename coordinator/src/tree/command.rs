@@ -2,12 +2,36 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
+use ottla_common::coordination::codec::{CodecError, decode_message, encode_message};
 use ottla_common::coordination::protocol::{
     Acl, ChangeKind, CoordinationError, Op, OpResult, Stat,
 };
-use ottla_common::types::SessionId;
+use ottla_common::types::{MemberId, SessionId};
 use serde::{Deserialize, Serialize};
+
+/// Which proposal a command comes from. It stands before the command in the log, so that the member
+/// that proposed it knows its own when it is applied, and can answer who waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin {
+    /// The member that proposed.
+    pub member_id: MemberId,
+    /// The proposal's number there: counted from a random start of each process.
+    pub number: u64,
+}
+
+impl Origin {
+    /// How many bytes it takes.
+    pub const SIZE: usize = 16;
+
+    /// The origin that an entry's payload begins with.
+    pub fn of_payload(payload: &[u8]) -> Option<Self> {
+        let (member_id, rest) = payload.split_first_chunk()?;
+        let (number, _) = rest.split_first_chunk()?;
+        let member_id = MemberId(u64::from_le_bytes(*member_id));
+        Some(Self { member_id, number: u64::from_le_bytes(*number) })
+    }
+}
 
 /// One entry of the log: who asks for what. Nothing in it was checked; that happens when it is
 /// applied, on every member alike.
@@ -34,6 +58,35 @@ impl Command {
         let identities = Vec::new();
         Self { session_id: Self::ENSEMBLE, connection_epoch: 0, identities, action }
     }
+
+    /// The payload of its entry: the origin, then the command in MessagePack.
+    pub fn to_payload(&self, origin: Origin) -> Bytes {
+        let command = encode_message(self);
+        let command = command.unwrap_or_else(|error| unreachable!("encode a command: {error}"));
+        let mut payload = Vec::with_capacity(Origin::SIZE + command.len());
+        payload.put_u64_le(origin.member_id.0);
+        payload.put_u64_le(origin.number);
+        payload.extend_from_slice(&command);
+        payload.into()
+    }
+
+    /// The origin and the command of an entry's payload.
+    pub fn from_payload(payload: &[u8]) -> Result<(Origin, Self), PayloadError> {
+        let origin = Origin::of_payload(payload).ok_or(PayloadError::TooShort)?;
+        let command = payload.get(Origin::SIZE..).ok_or(PayloadError::TooShort)?;
+        Ok((origin, decode_message(command)?))
+    }
+}
+
+/// Why a payload is no command.
+#[derive(Debug, thiserror::Error)]
+pub enum PayloadError {
+    /// It does not even have an origin.
+    #[error("it is too short")]
+    TooShort,
+    /// It holds something else, or what a newer build wrote.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
 }
 
 /// The kinds of commands.
@@ -62,10 +115,23 @@ pub enum Action {
     /// Ends the command's session; its ephemeral nodes go.
     CloseSession,
     /// Ends sessions that were not heard from, and removes their ephemeral nodes, all in one zxid.
-    ExpireSessions(Vec<SessionId>),
+    ExpireSessions(Vec<Expiry>),
     /// Removes those of these nodes that are idle: containers that lost their last child, and nodes
     /// whose time to live is over.
     RemoveIdle(Vec<String>),
+    /// The ensemble's members have changed: what `/zookeeper/config` says of them. Not logged: made
+    /// of an entry that holds a membership.
+    SetConfig(String),
+}
+
+/// A session that the leader has not heard from for its timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expiry {
+    /// The session.
+    pub session_id: SessionId,
+    /// Which of its connections was the newest one that the leader knew of. If there is a newer one
+    /// by now, the session was heard from after all, and lives on.
+    pub connection_epoch: u64,
 }
 
 /// An identity that a connection has proved.

@@ -28,7 +28,9 @@ use bytes::Bytes;
 use ottla_common::coordination::protocol::{Acl, permission};
 use ottla_common::types::{SessionId, Zxid};
 
-pub use command::{AclList, Action, Change, Command, Effect, Identity, Outcome};
+pub use command::{
+    AclList, Action, Change, Command, Effect, Expiry, Identity, Origin, Outcome, PayloadError,
+};
 pub use digest::Hasher;
 pub use map::PersistentMap;
 pub use node::{Node, NodeKind};

@@ -278,8 +278,9 @@ impl Pair {
             }
             Step::Expire(sessions) => {
                 let ids: Vec<_> = sessions.iter().map(|session| self.sessions[*session]).collect();
+                let due = ids.iter().map(|id| Expiry { session_id: *id, connection_epoch: 0 });
                 let (outcome, _) =
-                    self.apply(Command::ENSEMBLE, Action::ExpireSessions(ids.clone()));
+                    self.apply(Command::ENSEMBLE, Action::ExpireSessions(due.collect()));
                 assert!(outcome.is_ok());
                 ids.iter().for_each(|id| self.model.end_session(self.zxid, id.0));
                 for session in sessions {

@@ -146,6 +146,21 @@ impl Tree {
         Ok(OpResult::Set { stat: node.stat() })
     }
 
+    /// What the ensemble says of its members. Not a client's: no access list is asked, and as in
+    /// ZooKeeper the node's version stays -1.
+    pub(super) fn set_config(&mut self, turn: &mut Turn<'_>, config: &str) {
+        const PATH: &str = "/zookeeper/config";
+        self.update(PATH, |node| {
+            node.set_data(Bytes::copy_from_slice(config.as_bytes()));
+            node.version = -1;
+            node.mzxid = turn.zxid;
+            node.mtime_ms = turn.time_ms;
+        });
+        if let Some(node) = self.node(PATH) {
+            turn.note(ChangeKind::DataSet, PATH, node, &self.parent_acl(PATH));
+        }
+    }
+
     fn set_acl(
         &mut self,
         turn: &mut Turn<'_>,

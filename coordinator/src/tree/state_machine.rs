@@ -3,7 +3,7 @@
 use ottla_common::coordination::protocol::{CoordinationError, Op};
 use ottla_common::types::{SessionId, Zxid};
 
-use super::{Action, Change, Command, Effect, Outcome, Session, SessionTable, Tree, Turn};
+use super::{Action, Change, Command, Effect, Expiry, Outcome, Session, SessionTable, Tree, Turn};
 
 /// The replicated state. A clone costs a few reference counts whatever the state's size (all of it
 /// lies in persistent structures): to write a snapshot, clone it on the apply task and write the
@@ -77,7 +77,15 @@ impl StateMachine {
                 let session = self.sessions.resume(command.session_id, password)?;
                 Ok(granted(command.session_id, session))
             }
-            Action::ExpireSessions(session_ids) => Ok(self.end_sessions(turn, session_ids)),
+            Action::ExpireSessions(due) => {
+                let still_due = due.iter().filter(|expiry| self.is_due(**expiry));
+                let session_ids: Vec<_> = still_due.map(|expiry| expiry.session_id).collect();
+                Ok(self.end_sessions(turn, &session_ids))
+            }
+            Action::SetConfig(config) => {
+                self.tree.set_config(turn, config);
+                Ok(Effect::Nothing)
+            }
             Action::RemoveIdle(paths) => {
                 let removed = paths.iter().filter(|path| self.tree.remove_if_idle(turn, path));
                 Ok(Effect::IdleRemoved(removed.count()))
@@ -111,6 +119,12 @@ impl StateMachine {
             }
             Some(_) => Ok(()),
         }
+    }
+
+    /// Whether a session that was not heard from was not resumed meanwhile either.
+    fn is_due(&self, expiry: Expiry) -> bool {
+        let session = self.sessions.get(expiry.session_id);
+        session.is_some_and(|session| session.connection_epoch == expiry.connection_epoch)
     }
 
     fn end_sessions(&mut self, turn: &mut Turn<'_>, session_ids: &[SessionId]) -> Effect {

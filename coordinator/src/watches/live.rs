@@ -165,13 +165,13 @@ impl LiveState {
         Ok(id)
     }
 
-    /// Forgets a connection and its watches. Returns whether it was the newest of a session that is
-    /// still alive.
-    pub fn disconnect(&self, id: ConnectionId) -> bool {
+    /// Forgets a connection and its watches. Returns its number in its session if it was the newest
+    /// of a session that is still alive.
+    pub fn disconnect(&self, id: ConnectionId) -> Option<u64> {
         let state = self.state.read();
         let mut audience = self.audience.lock();
         audience.watches.remove_watcher(id);
-        let Some(connection) = audience.connections.remove(&id) else { return false };
+        let connection = audience.connections.remove(&id)?;
         let session_id = connection.session_id;
         if let Some(ids) = audience.by_session.get_mut(&session_id) {
             ids.remove(&id);
@@ -179,8 +179,9 @@ impl LiveState {
                 audience.by_session.remove(&session_id);
             }
         }
-        let session = state.machine.sessions().get(session_id);
-        session.is_some_and(|session| session.connection_epoch == connection.connection_epoch)
+        let session = state.machine.sessions().get(session_id)?;
+        let epoch = connection.connection_epoch;
+        (session.connection_epoch == epoch).then_some(epoch)
     }
 
     /// Replaces what a connection has proved.
