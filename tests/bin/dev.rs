@@ -1,4 +1,4 @@
-//! `cargo dev verify | fix | up`: what a developer does every day, the same for all of us.
+//! `cargo dev verify | fix | up | history`: what a developer does every day, the same for all of us.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
+use ottla_tests::history;
 
 /// Everyday commands for people who work on Ottla.
 #[derive(Parser)]
@@ -27,6 +28,11 @@ enum Task {
         /// Flags of `ottla dev`.
         arguments: Vec<String>,
     },
+    /// Judges a history of what clients asked an ensemble and were told.
+    History {
+        /// A file of JSON lines.
+        file: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -34,6 +40,7 @@ fn main() -> ExitCode {
         Task::Verify => verify(),
         Task::Fix => fix(),
         Task::Up { arguments } => up(&arguments),
+        Task::History { file } => judge(&file),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -50,6 +57,21 @@ fn verify() -> anyhow::Result<()> {
     cargo("clippy --quiet --workspace --all-targets -- -D warnings")?;
     cargo("test --quiet --workspace")?;
     eprintln!("verified");
+    Ok(())
+}
+
+fn judge(file: &Path) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    let history = history::from_json_lines(&text)?;
+    let problems = history::problems(&history);
+    for problem in &problems {
+        println!("{problem}");
+    }
+    let count = history.len();
+    if !problems.is_empty() {
+        bail!("{} problems in a history of {count}", problems.len());
+    }
+    println!("history of {count}: no problem found");
     Ok(())
 }
 

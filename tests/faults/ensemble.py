@@ -5,18 +5,17 @@ usage: ensemble.py kill  --coordinator PATH [--rounds 30]   the leader, by SIGKI
        ensemble.py pause --coordinator PATH [--rounds 5]    the leader, by SIGSTOP past all sessions
        ensemble.py all   --coordinator PATH [--rounds 5]    all members at once, by SIGKILL
        ensemble.py power --coordinator PATH [--rounds 5]    power cuts, of the leader and of all in turn
-       options: [--checker PATH] [--history FILE] [--seed N] [--keep-log FILE]
+       options: [--checker COMMAND] [--history FILE] [--seed N] [--keep-log FILE]
 
 Three members run as processes with a `zoo.cfg`. Clients of kazoo work on them all the time:
 
-- registers: nodes that are set (with and without a version) and read after a `sync`; what was asked
-  and answered is written down as a history, which `--checker` must find linearizable;
-- sequences: sequential nodes; every acknowledged one must be there in the end, no number twice, and
-  what was asked after an answer must have a higher number;
-- ephemerals: sessions that make nodes and end, by closing or by falling silent; in the end exactly
-  the nodes of those that live must be there.
+- registers: nodes that are set (with and without a version) and read after a `sync`;
+- sequences: sequential nodes;
+- ephemerals: sessions that make nodes and end, by closing or by falling silent.
 
-In the end all members must show the same tree. `power` cuts the power of a member's file system
+What was asked and answered is written down as a history, which `--checker` judges (`tests/harness/
+history`): registers must be linearizable, no acknowledged node may be missing, no node of a session
+that is over may be left on any member. In the end all members must show the same tree. `power` cuts the power of a member's file system
 (FS_IOC_SHUTDOWN of a small ext4 on a loop device); it needs root and loop devices; without them it
 says so and exits with 77.
 """
@@ -143,14 +142,11 @@ class Load(threading.Thread):
         self.hosts, self.number, self.stopping = hosts, number, threading.Event()
         self.random = random.Random(number)
         self.acknowledged, self.unknown, self.error = 0, 0, None
-        self.client, self.sessions = None, 0
+        self.client = None
 
     def connect(self):
         """A client with a session that lives. Who waits for it gives up when all is over."""
         while self.client is None or not self.client.connected:
-            if self.client is not None and self.client.client_state != "CLOSED":
-                if self.client.client_id is not None and self.client.connected:
-                    return self.client
             self.drop()
             client = KazooClient(self.hosts, timeout=SESSION_TIMEOUT_S, randomize_hosts=True,
                                  connection_retry={"max_tries": -1, "delay": 0.02, "max_delay": 0.2})
@@ -160,7 +156,7 @@ class Load(threading.Thread):
                 client.stop()
                 client.close()
                 continue
-            self.client, self.sessions = client, self.sessions + 1
+            self.client = client
         return self.client
 
     def drop(self):
@@ -210,7 +206,8 @@ class Registers(Load):
         client = self.connect()
         self.value += 1
         value = f"{self.number}-{self.value}"
-        entry = {"process": self.process, "key": path, "op": kind, "start_ns": time.monotonic_ns()}
+        entry = {"process": self.process, "key": path, "op": "get" if kind == "get" else "set",
+                 "start_ns": time.monotonic_ns()}
         if kind == "get":
             # Both are on their way together: the read is answered after the sync.
             client.sync_async(path)
@@ -244,53 +241,58 @@ class History:
 
     def write(self, path):
         with open(path, "w") as file:
-            for entry in sorted(self.entries, key=lambda entry: entry["start_ns"]):
+            for entry in self.entries:
                 file.write(json.dumps(entry) + "\n")
 
     def longest_gap_s(self):
         """The longest time in which no write was acknowledged."""
         ends = sorted(entry["end_ns"] for entry in self.entries
-                      if entry["outcome"] == "ok" and entry["op"] != "get")
+                      if entry.get("outcome") == "ok" and entry["op"] in ("set", "create_sequential"))
         return max((b - a for a, b in zip(ends, ends[1:])), default=0) / 1e9
 
 
 class Sequences(Load):
     """Makes sequential nodes."""
 
-    def __init__(self, hosts, number):
+    def __init__(self, hosts, number, history):
         super().__init__(hosts, number)
-        self.made = []
+        self.history = history
 
     def once(self):
         client = self.connect()
-        start = time.monotonic_ns()
-        outcome, path = self.ask(
+        entry = {"process": self.number, "key": "/sequences", "op": "create_sequential",
+                 "start_ns": time.monotonic_ns()}
+        entry["outcome"], path = self.ask(
             lambda: client.create_async("/sequences/n-", str(self.number).encode(), sequence=True))
-        if outcome == "ok":
-            self.made.append((int(path[-10:]), start, time.monotonic_ns()))
+        entry["end_ns"] = time.monotonic_ns()
+        if entry["outcome"] == "ok":
+            entry["number"] = int(path[-10:])
+        self.history.add(entry)
 
 
 class Ephemerals(Load):
     """Opens sessions with nodes of their own, and ends them in one of several ways."""
 
-    def __init__(self, hosts, number):
+    def __init__(self, hosts, number, history):
         super().__init__(hosts, number)
-        self.ended, self.living, self.count = [], [], 0
+        self.history, self.over, self.living, self.count = history, [], [], 0
 
     def once(self):
+        # Each time a session of its own.
         self.client = None
         client = self.connect()
-        self.client = None
-        paths, is_known = [], True
+        session, self.client = client.client_id[0], None
+        is_known = True
         for _ in range(3):
             self.count += 1
             path = f"/ephemerals/{self.number}-{self.count}"
             outcome, _ = self.ask(lambda: client.create_async(path, b"", ephemeral=True))
-            paths.append(path)
+            self.history.add({"key": path, "op": "create_ephemeral", "session": session,
+                              "outcome": outcome})
             is_known = is_known and outcome == "ok"
         way = self.random.choice(["close", "silence", "live"])
         if way == "live" and is_known and len(self.living) < 5:
-            self.living.append((client, paths, client.client_id[0]))
+            self.living.append((client, session))
             return
         if way == "silence":
             # Its connection breaks and nobody comes back.
@@ -299,44 +301,17 @@ class Ephemerals(Load):
         else:
             client.stop()
             client.close()
-        self.ended.extend(paths)
+        self.over.append(session)
 
-
-def check_sequences(names, loads):
-    """Problems of the nodes of `Sequences`."""
-    made = [entry for load in loads for entry in load.made]
-    numbers = [number for number, _, _ in made]
-    there = {int(name[-10:]) for name in names}
-    problems = []
-    if len(set(numbers)) != len(numbers):
-        problems.append("a number was given twice")
-    missing = set(numbers) - there
-    if missing:
-        problems.append(f"{len(missing)} acknowledged sequential nodes are missing")
-    # In the order of the questions, each number is above all that were answered before it.
-    by_end, highest = sorted(made, key=lambda entry: entry[2]), -1
-    position = 0
-    for number, start, _ in sorted(made, key=lambda entry: entry[1]):
-        while position < len(by_end) and by_end[position][2] < start:
-            highest = max(highest, by_end[position][0])
-            position += 1
-        if number < highest:
-            problems.append(f"number {number} was given after {highest}")
-            break
-    return problems
-
-
-def check_ephemerals(names, loads):
-    """Problems of the nodes of `Ephemerals`."""
-    there, problems = {f"/ephemerals/{name}" for name in names}, []
-    living = {path for load in loads for client, paths, session in load.living for path in paths
-              if client.connected and client.client_id[0] == session}
-    left = there - {path for load in loads for _, paths, _ in load.living for path in paths}
-    if left:
-        problems.append(f"{len(left)} ephemeral nodes are left behind: {sorted(left)[:3]}")
-    if living - there:
-        problems.append(f"{len(living - there)} ephemeral nodes of living sessions are gone")
-    return problems
+    def finish(self):
+        """Tells which sessions live; one that was lost on the way does not."""
+        for client, session in self.living:
+            lives = client.connected and client.client_id[0] == session
+            self.history.add({"key": str(session), "op": "session", "session": session,
+                              "lives": lives})
+        for session in self.over:
+            self.history.add({"key": str(session), "op": "session", "session": session,
+                              "lives": False})
 
 
 def tree_of(client, path="/"):
@@ -348,21 +323,25 @@ def tree_of(client, path="/"):
     return nodes
 
 
-def wait_until_sessions_are_over(ensemble, loads):
-    """The nodes of silent sessions go with their timeout. Returns the problems."""
-    client = KazooClient(ensemble.hosts())
-    client.start(OPERATION_TIMEOUT_S)
-    deadline = time.monotonic() + 20 * TICK_MS / 1000 + 10
-    while True:
-        client.sync("/ephemerals")
-        problems = check_ephemerals(client.get_children("/ephemerals"), loads)
-        if not problems or time.monotonic() > deadline:
-            break
-        time.sleep(0.2)
-    names = client.get_children("/sequences")
-    client.stop()
-    client.close()
-    return problems, names
+def look_at_the_end(ensemble, history, loads):
+    """What is there in the end: the nodes of silent sessions go with their timeout, but not later."""
+    living = sum(len(load.living) for load in loads)
+    deadline = time.monotonic() + SESSION_TIMEOUT_S + 10
+    for member in ensemble.members:
+        client = KazooClient(f"127.0.0.1:{member.client_port}")
+        client.start(OPERATION_TIMEOUT_S)
+        while True:
+            client.sync("/ephemerals")
+            names = client.get_children("/ephemerals")
+            if len(names) <= 3 * living or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        history.add({"key": f"member {member.number}", "op": "ephemerals",
+                     "paths": [f"/ephemerals/{name}" for name in names]})
+        numbers = [int(name[-10:]) for name in client.get_children("/sequences")]
+        history.add({"key": "/sequences", "op": "numbers", "numbers": numbers})
+        client.stop()
+        client.close()
 
 
 def compare_members(ensemble):
@@ -466,8 +445,8 @@ def go_through_it(ensemble, faults, plan, arguments):
     prepare(ensemble)
     hosts, history = ensemble.hosts(), History()
     registers = [Registers(hosts, number + 1, history) for number in range(REGISTER_CLIENTS)]
-    sequences = [Sequences(hosts, 100 + number) for number in range(SEQUENCE_CLIENTS)]
-    ephemerals = [Ephemerals(hosts, 200)]
+    sequences = [Sequences(hosts, 100 + number, history) for number in range(SEQUENCE_CLIENTS)]
+    ephemerals = [Ephemerals(hosts, 200, history)]
     loads = registers + sequences + ephemerals
     for load in loads:
         load.start()
@@ -476,23 +455,21 @@ def go_through_it(ensemble, faults, plan, arguments):
         load.stopping.set()
     for load in loads:
         load.join()
-    problems, names = wait_until_sessions_are_over(ensemble, ephemerals)
-    problems += [f"client {load.number}: {load.error}" for load in loads if load.error]
-    problems += check_sequences(names, sequences)
+    problems = [f"client {load.number}: {load.error}" for load in loads if load.error]
     for load in ephemerals:
-        for client, _, _ in load.living:
+        load.finish()
+    look_at_the_end(ensemble, history, ephemerals)
+    for load in ephemerals:
+        for client, _ in load.living:
             client.stop()
             client.close()
     problems += compare_members(ensemble)
     history.write(arguments.history)
-    made = sum(len(load.made) for load in sequences)
-    print(f"registers {len(history.entries)}, sequential {made}, ephemeral "
-          f"{sum(load.count for load in ephemerals)}, unknown {sum(l.unknown for l in loads)}, "
-          f"longest without an acknowledged write {history.longest_gap_s():.2f} s", flush=True)
-    if arguments.checker:
-        checked = subprocess.run([*arguments.checker.split(), arguments.history])
-        if checked.returncode != 0:
-            problems.append("the history is not linearizable")
+    print(f"asked {len(history.entries)}, acknowledged {sum(l.acknowledged for l in loads)}, unknown "
+          f"{sum(l.unknown for l in loads)}, longest without an acknowledged write "
+          f"{history.longest_gap_s():.2f} s", flush=True)
+    if subprocess.run([*arguments.checker.split(), arguments.history]).returncode != 0:
+        problems.append("the history cannot have been")
     return problems
 
 
@@ -501,7 +478,8 @@ def main():
     parser.add_argument("fault", choices=list(ROUNDS))
     parser.add_argument("--coordinator", required=True,
                         help="the command that serves; the path of a zoo.cfg is appended")
-    parser.add_argument("--checker", help="the command that judges a history; its path is appended")
+    parser.add_argument("--checker", default="cargo dev history",
+                        help="the command that judges a history; its path is appended")
     parser.add_argument("--history", help="where to write the history")
     parser.add_argument("--rounds", type=int, default=None)
     parser.add_argument("--seed", type=int, default=None)

@@ -5,6 +5,7 @@
 //! a chosen version; [`proxy`] stands between a client and a server; [`datadriven`] plays stories.
 
 pub mod datadriven;
+pub mod history;
 pub mod node;
 pub mod process;
 pub mod proxy;
