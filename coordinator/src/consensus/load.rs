@@ -48,8 +48,9 @@ pub fn load(options: &EnsembleOptions) -> Result<Loaded, StartError> {
     let lock = files.lock(folder)?;
     let hard_state = HardState::load(folder, files)?;
     let mut snapshots = Snapshots::open(&folder.join("snapshots"), files)?;
-    let snapshot_indexes = snapshots.indexes()?;
     let log_folder = folder.join("log");
+    snapshots.finish_install(&log_folder, options.wal)?;
+    let snapshot_indexes = snapshots.indexes()?;
     let was_used = hard_state.is_some() || !snapshot_indexes.is_empty();
     if was_used && !Wal::exists(&log_folder, files)? {
         return Err(StorageError::inconsistent(folder, "the log is missing").into());

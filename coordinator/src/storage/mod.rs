@@ -40,14 +40,25 @@
 //! CRC-32C chained over all records before it, payload), then an end mark with the count. The first
 //! record is the membership, the others are the state. Three are kept, with the log from the oldest
 //! of them on: each of them and the log give the whole state.
+//!
+//! **Getting shorter.** A follower cuts entries that a new leader does not have: `extent` is
+//! replaced first, then segments are removed, the newest first and each durably, and the place
+//! behind the cut is zeros again before anything is written there. A snapshot that another member
+//! sent is written aside, flushed, checked to its end and renamed to `<index>.received`: then it
+//! takes the place of the log and of all older snapshots, and a start that finds it finishes that.
+//!
+//! **Files** are reached only through [`files::Files`], over a [`file_system::FileSystem`]: the
+//! operating system's, or the simulator's, which loses at a crash what was not flushed.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod error;
+pub mod file_system;
 pub mod files;
 pub mod hard_state;
 pub mod membership;
 pub mod snapshot;
+pub mod snapshot_transfer;
 pub mod wal;
 pub mod wal_reader;
 pub mod wal_record;

@@ -1,6 +1,5 @@
 //! Snapshots: the whole state after one record of the log, each in a file of its own.
 
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ottla_common::coordination::codec::{decode_message, encode_message};
 
 use super::StorageError;
-use super::files::{DataFile, Files, numbered_path};
+use super::files::{DataFile, FileReader, Files, numbered_path};
 use super::membership::SnapshotMeta;
 use super::wal_record::{Fields, PAYLOAD_SIZE_MAX};
 
@@ -35,16 +34,17 @@ const FLUSH_STEP: u64 = 8 * 1024 * 1024;
 /// The snapshots of one member.
 #[derive(Debug)]
 pub struct Snapshots {
-    folder: PathBuf,
-    files: Files,
+    pub(super) folder: PathBuf,
+    pub(super) files: Files,
     /// Those that were found to be whole, ascending.
-    whole: Vec<u64>,
+    pub(super) whole: Vec<u64>,
 }
 
 impl Snapshots {
     /// The snapshots in `folder`.
     pub fn open(folder: &Path, files: &Files) -> Result<Self, StorageError> {
         files.create_folder(folder)?;
+        files.remove_asides(folder)?;
         Ok(Self { folder: folder.to_owned(), files: files.clone(), whole: Vec::new() })
     }
 
@@ -55,7 +55,8 @@ impl Snapshots {
 
     /// Opens the snapshot behind the record `index`.
     pub fn read(&self, index: u64) -> Result<SnapshotReader, StorageError> {
-        SnapshotReader::open(&numbered_path(&self.folder, index, SNAPSHOT_EXTENSION), index)
+        let path = numbered_path(&self.folder, index, SNAPSHOT_EXTENSION);
+        SnapshotReader::open(&path, &self.files, index)
     }
 
     /// What a thread needs to write a snapshot while this goes on being used.
@@ -183,7 +184,7 @@ fn encode_header(index: u64, term: u64) -> Vec<u8> {
 /// last item was no error.
 #[derive(Debug)]
 pub struct SnapshotReader {
-    reader: BufReader<File>,
+    reader: BufReader<FileReader>,
     path: PathBuf,
     meta: SnapshotMeta,
     position: u64,
@@ -194,11 +195,12 @@ pub struct SnapshotReader {
 }
 
 impl SnapshotReader {
-    fn open(path: &Path, index: u64) -> Result<Self, StorageError> {
-        let file = File::open(path).map_err(StorageError::io("open", path))?;
-        let length = file.metadata().map_err(StorageError::io("stat", path))?.len();
+    pub(super) fn open(path: &Path, files: &Files, index: u64) -> Result<Self, StorageError> {
+        let file = files.open(path)?;
+        let length = file.length()?;
+        let capacity = usize::try_from(length).unwrap_or(BUFFER_SIZE).min(BUFFER_SIZE);
         let mut snapshot = Self {
-            reader: BufReader::with_capacity(BUFFER_SIZE, file),
+            reader: BufReader::with_capacity(capacity, file.into_reader()),
             path: path.to_owned(),
             meta: SnapshotMeta::default(),
             position: 0,

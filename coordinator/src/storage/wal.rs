@@ -60,17 +60,18 @@ struct Active {
 impl Wal {
     /// Whether there is a log in `folder`, or what is left of one.
     pub fn exists(folder: &Path, files: &Files) -> Result<bool, StorageError> {
-        if !folder.is_dir() {
+        if !files.is_folder(folder) {
             return Ok(false);
         }
         let has_segments = !files.numbered(folder, SEGMENT_EXTENSION)?.is_empty();
-        Ok(has_segments || Extent::path(folder).exists())
+        Ok(has_segments || files.read(&Extent::path(folder))?.is_some())
     }
 
     /// Opens the log in `folder`, or begins one there at index 1. A tail that was never flushed is
     /// cut; anything else that is not as it was written is an error.
     pub fn open(folder: &Path, files: &Files, options: WalOptions) -> Result<Self, StorageError> {
         files.create_folder(folder)?;
+        files.remove_asides(folder)?;
         let mut segments = files.numbered(folder, SEGMENT_EXTENSION)?;
         let extent = Extent::read(folder, files)?;
         if segments.is_empty() && extent.is_none() {
@@ -171,7 +172,7 @@ impl Wal {
     /// Reads from the record `from` on; it must not be older than [`Wal::first_index`].
     pub fn read_from(&self, from: u64) -> LogReader {
         assert!(from >= self.first_index(), "record {from} is not kept any more");
-        LogReader::new(&self.folder, &self.segments, from, self.last_index())
+        LogReader::new((&self.folder, &self.files), &self.segments, from, self.last_index())
     }
 
     /// Forgets the segments that hold only records below `index`. Returns their files, oldest
@@ -193,8 +194,7 @@ impl Wal {
 
     fn write_extent(&self) -> Result<(), StorageError> {
         let newest_segment = self.segments.last().copied().unwrap_or_default();
-        let extent = Extent { newest_segment, flushed: self.next_index - 1 };
-        self.files.replace(&Extent::path(&self.folder), &extent.encode())
+        Extent { newest_segment, flushed: self.next_index - 1 }.store(&self.folder, &self.files)
     }
 }
 
@@ -215,8 +215,7 @@ impl Active {
 /// Makes a segment aside, flushes it and puts it in its place.
 fn create_segment(folder: &Path, files: &Files, first_index: u64) -> Result<Active, StorageError> {
     let path = numbered_path(folder, first_index, SEGMENT_EXTENSION);
-    let salt = getrandom::u32().map_err(std::io::Error::from);
-    let salt = salt.map_err(StorageError::io("find randomness for", &path))?;
+    let salt = files.random(&path)?;
     let header = SegmentHeader { salt, first_index }.encode();
     files.replace(&path, &header)?;
     let position = header.len() as u64;
@@ -231,7 +230,7 @@ fn open_newest(
     options: WalOptions,
     first_index: u64,
 ) -> Result<(Active, u64), StorageError> {
-    let mut reader = SegmentReader::open(folder, first_index)?;
+    let mut reader = SegmentReader::open(folder, files, first_index)?;
     let invalid = loop {
         match reader.step()? {
             Step::Record(_) => {}
@@ -294,6 +293,10 @@ impl Extent {
         bytes
     }
 
+    fn store(self, folder: &Path, files: &Files) -> Result<(), StorageError> {
+        files.replace(&Self::path(folder), &self.encode())
+    }
+
     fn read(folder: &Path, files: &Files) -> Result<Option<Self>, StorageError> {
         let path = Self::path(folder);
         let Some(bytes) = files.read(&path)? else { return Ok(None) };
@@ -322,6 +325,8 @@ impl Extent {
         Ok(())
     }
 }
+
+mod cut;
 
 #[cfg(test)]
 mod tests;

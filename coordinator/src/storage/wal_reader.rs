@@ -1,14 +1,13 @@
 //! Reads the log: one segment record by record, and all of them one after the other.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use super::StorageError;
-use super::files::numbered_path;
+use super::files::{FileReader, Files, numbered_path};
 use super::wal_record::{
     Entry, EntryKind, RECORD_ALIGNMENT, RECORD_HEADER_SIZE, RecordHeader, SEGMENT_HEADER_SIZE,
     SegmentHeader, record_size,
@@ -33,7 +32,7 @@ pub enum Step {
 /// Reads one segment from its beginning.
 #[derive(Debug)]
 pub struct SegmentReader {
-    reader: BufReader<File>,
+    reader: BufReader<FileReader>,
     path: PathBuf,
     salt: u32,
     position: u64,
@@ -43,11 +42,12 @@ pub struct SegmentReader {
 
 impl SegmentReader {
     /// Opens the segment of `folder` whose first record has the index `first_index`.
-    pub fn open(folder: &Path, first_index: u64) -> Result<Self, StorageError> {
+    pub fn open(folder: &Path, files: &Files, first_index: u64) -> Result<Self, StorageError> {
         let path = numbered_path(folder, first_index, SEGMENT_EXTENSION);
-        let file = File::open(&path).map_err(StorageError::io("open", &path))?;
-        let length = file.metadata().map_err(StorageError::io("stat", &path))?.len();
-        let mut reader = BufReader::with_capacity(READ_BUFFER_SIZE, file);
+        let file = files.open(&path)?;
+        let length = file.length()?;
+        let capacity = usize::try_from(length).unwrap_or(READ_BUFFER_SIZE).min(READ_BUFFER_SIZE);
+        let mut reader = BufReader::with_capacity(capacity, file.into_reader());
         let mut header = [0; SEGMENT_HEADER_SIZE];
         if length < header.len() as u64 {
             return Err(StorageError::corrupt(&path, 0, "the segment's header is cut off"));
@@ -173,6 +173,7 @@ pub fn find_later_record(rest: &[u8], salt: u32, missing: u64) -> Option<(usize,
 #[derive(Debug)]
 pub struct LogReader {
     folder: PathBuf,
+    files: Files,
     /// First indexes of the segments still to be opened.
     segments: VecDeque<u64>,
     current: Option<SegmentReader>,
@@ -182,10 +183,16 @@ pub struct LogReader {
 
 impl LogReader {
     /// Reads `from..=last_index`; `segments` are the first indexes of all segments, ascending.
-    pub(super) fn new(folder: &Path, segments: &[u64], from: u64, last_index: u64) -> Self {
+    pub(super) fn new(
+        (folder, files): (&Path, &Files),
+        segments: &[u64],
+        from: u64,
+        last_index: u64,
+    ) -> Self {
         let start = segments.partition_point(|first| *first <= from).saturating_sub(1);
         let segments = segments.get(start..).unwrap_or_default().iter().copied().collect();
-        Self { folder: folder.to_owned(), segments, current: None, next_index: from, last_index }
+        let (folder, files) = (folder.to_owned(), files.clone());
+        Self { folder, files, segments, current: None, next_index: from, last_index }
     }
 
     fn next_entry(&mut self) -> Result<Entry, StorageError> {
@@ -193,7 +200,9 @@ impl LogReader {
             let mut reader = match self.current.take() {
                 Some(reader) => reader,
                 None => match self.segments.pop_front() {
-                    Some(first_index) => SegmentReader::open(&self.folder, first_index)?,
+                    Some(first_index) => {
+                        SegmentReader::open(&self.folder, &self.files, first_index)?
+                    }
                     None => {
                         let reason = format!("the log has no record {}", self.next_index);
                         return Err(StorageError::inconsistent(&self.folder, reason));

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::storage::files::{FileOperation, Verdict};
+use crate::storage::membership::SnapshotMeta;
 use crate::storage::wal_record::EntryKind;
 
 /// Small segments, so that a story has several.
@@ -59,7 +60,7 @@ fn newest_segment(folder: &TempDir) -> PathBuf {
 fn positions(folder: &TempDir) -> Vec<u64> {
     let path = newest_segment(folder);
     let first = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
-    let mut reader = SegmentReader::open(folder.path(), first).unwrap();
+    let mut reader = SegmentReader::open(folder.path(), &Files::default(), first).unwrap();
     let mut positions = vec![reader.position()];
     while let Step::Record(_) = reader.step().unwrap() {
         positions.push(reader.position());
@@ -284,11 +285,10 @@ fn garbage_in_place_of_a_log_never_panics() {
     }
 }
 
-/// Runs a story on a file system that dies at its `fatal`-th operation, tearing writes in the
-/// middle. Returns how many entries were acknowledged, and whether it died.
-fn run_until_death(folder: &Path, fatal: usize) -> (u64, bool) {
+/// A file system that dies at its `fatal`-th operation, tearing a write in the middle.
+fn dying(fatal: usize) -> Files {
     let done = Arc::new(AtomicUsize::new(0));
-    let files = Files::hooked(move |operation, _| {
+    Files::hooked(move |operation, _| {
         let dead = || io::Error::other("dead");
         match (done.fetch_add(1, Ordering::Relaxed), operation) {
             (number, FileOperation::Write(length)) if number == fatal => {
@@ -297,7 +297,13 @@ fn run_until_death(folder: &Path, fatal: usize) -> (u64, bool) {
             (number, _) if number < fatal => Verdict::Go,
             _ => Verdict::Fail(dead()),
         }
-    });
+    })
+}
+
+/// Runs a story on a file system that dies at its `fatal`-th operation. Returns how many entries
+/// were acknowledged, and whether it died.
+fn run_until_death(folder: &Path, fatal: usize) -> (u64, bool) {
+    let files = dying(fatal);
     let mut acknowledged = 0;
     let Ok(mut wal) = Wal::open(folder, &files, OPTIONS) else { return (0, true) };
     for batch in entries(1..=40).chunks(4) {
@@ -332,4 +338,81 @@ fn a_death_at_any_operation_loses_nothing_that_was_acknowledged() {
             return;
         }
     }
+}
+
+/// An entry as another leader wrote it.
+fn entry_of_term(index: u64, term: u64) -> Entry {
+    Entry { term, ..entry(index) }
+}
+
+#[test]
+fn entries_are_cut_anywhere_and_others_take_their_place() {
+    for index in 1..=61 {
+        let folder = written(60, 3);
+        let mut wal = open(&folder).unwrap();
+        wal.truncate_from(index).unwrap();
+        assert_eq!(wal.last_index(), index - 1);
+        assert_eq!(read(&wal), entries(1..=index - 1));
+        let later: Vec<_> = (index..=index + 5).map(|index| entry_of_term(index, 99)).collect();
+        wal.append(&later).unwrap();
+        drop(wal);
+        let wal = open(&folder).unwrap();
+        assert_eq!(read(&wal), [entries(1..=index - 1), later].concat(), "cut at {index}");
+    }
+}
+
+#[test]
+fn what_was_cut_does_not_tell_that_a_torn_end_was_flushed() {
+    let folder = written(8, 1);
+    let mut wal = open(&folder).unwrap();
+    wal.truncate_from(3).unwrap();
+    wal.close().unwrap();
+    let extent = fs::read(Extent::path(folder.path())).unwrap();
+    wal.append(&[entry_of_term(3, 99)]).unwrap();
+    drop(wal);
+    fs::write(Extent::path(folder.path()), extent).unwrap();
+    let end = usize::try_from(positions(&folder)[3]).unwrap();
+    change(&newest_segment(&folder), |bytes| bytes[end - 8..].fill(0));
+    assert_eq!(read(&open(&folder).unwrap()), entries(1..=2));
+}
+
+#[test]
+fn a_death_at_any_operation_of_a_cut_leaves_the_log_up_to_the_cut_or_more_of_it() {
+    for index in [1, 2, 18, 19, 20, 41, 60] {
+        for fatal in 0.. {
+            let folder = written(60, 3);
+            let files = dying(fatal);
+            let wal = Wal::open(folder.path(), &files, OPTIONS);
+            let cut = wal.and_then(|mut wal| {
+                let cut = wal.truncate_from(index);
+                let failed = matches!(wal.append(&[]), Err(StorageError::FailedBefore));
+                assert_eq!(failed, cut.is_err());
+                cut
+            });
+            let mut wal = open(&folder).unwrap_or_else(|error| panic!("death at {fatal}: {error}"));
+            let last = wal.last_index();
+            assert!((index - 1..=60).contains(&last), "death at {fatal}, cut at {index}");
+            assert_eq!(read(&wal), entries(1..=last), "death at {fatal}, cut at {index}");
+            wal.truncate_from(index).unwrap();
+            wal.append(&[entry_of_term(index, 99)]).unwrap();
+            drop(wal);
+            let wal = open(&folder).unwrap();
+            assert_eq!(read(&wal).last(), Some(&entry_of_term(index, 99)));
+            if cut.is_ok() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_begins_anew_behind_a_snapshot() {
+    let folder = written(60, 3);
+    let mut wal = open(&folder).unwrap();
+    let after = SnapshotMeta { index: 500, ..SnapshotMeta::default() };
+    wal.reset(&after).unwrap();
+    assert_eq!((wal.first_index(), wal.last_index(), wal.segment_count()), (501, 500, 1));
+    wal.append(&[entry(501)]).unwrap();
+    drop(wal);
+    assert_eq!(read(&open(&folder).unwrap()), [entry(501)]);
 }
