@@ -49,6 +49,10 @@ pub const HISTORY_COMMANDS_MAX: usize = 100_000;
 /// How much the kept changes may hold, in bytes (the newest command's are always kept).
 pub const HISTORY_SIZE_MAX: usize = 64 * 1024 * 1024;
 
+/// The longest message that a client of ZooKeeper's protocol may send, in bytes: ZooKeeper's
+/// default of `jute.maxbuffer`.
+pub const ZOOKEEPER_MESSAGE_SIZE_MAX: usize = 0xfffff;
+
 /// The most requests of one connection that were read and not yet answered.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_000;
 

@@ -6,6 +6,7 @@ pub mod kafka;
 mod native;
 #[cfg(test)]
 mod tests;
+pub mod zookeeper;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ enum Protocol {
     Unclear,
     Native,
     Kafka,
+    ZooKeeper,
     /// None that this member speaks.
     Unknown,
 }
@@ -60,6 +62,12 @@ pub async fn serve(mut listener: Listener, service: Arc<Service>, shutdown: Shut
             };
             match recognised {
                 Ok(Ok((Protocol::Native, arrival))) => native::serve(arrival, service, stop).await,
+                Ok(Ok((Protocol::ZooKeeper, arrival))) => {
+                    let Arrival { stream, peer, read } = arrival;
+                    let certificate_subject = None;
+                    let arrival = zookeeper::Arrival { stream, peer, read, certificate_subject };
+                    zookeeper::serve(arrival, service, stop).await;
+                }
                 Ok(Ok((Protocol::Kafka, arrival))) => kafka.serve(arrival, stop).await,
                 Ok(Ok(_)) => tracing::info!(%peer, "connection closed: protocol not known"),
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "connection broke"),
@@ -90,9 +98,10 @@ fn protocol_of(read: &[u8]) -> Protocol {
     if PREAMBLE.starts_with(read) {
         return Protocol::Unclear;
     }
-    match kafka::is_kafka(read) {
-        Some(true) => Protocol::Kafka,
-        Some(false) => Protocol::Unknown,
-        None => Protocol::Unclear,
+    match (zookeeper::recognise(read), kafka::is_kafka(read)) {
+        (Some(true), _) => Protocol::ZooKeeper,
+        (_, Some(true)) => Protocol::Kafka,
+        (Some(false), Some(false)) => Protocol::Unknown,
+        (None, _) | (_, None) => Protocol::Unclear,
     }
 }

@@ -26,7 +26,7 @@ use crate::limits::{
     CLOSE_DEADLINE_MS, HELLO_DEADLINE_MS, HELLO_SIZE_MAX, REQUEST_BYTES_IN_FLIGHT_MAX,
     REQUESTS_IN_FLIGHT_MAX,
 };
-use crate::requests::{Conversation, Granted, Opening, Service, Submission};
+use crate::requests::{Ask, Conversation, Granted, Opening, Service, Submission};
 use crate::tree;
 use crate::watches::{Answer, Closed, Outbox, Outgoing};
 
@@ -79,7 +79,7 @@ pub async fn serve(arrival: Arrival, service: Arc<Service>, shutdown: Shutdown) 
         Err(CoordinationError::UnsupportedVersion)
     } else {
         let (session, last_zxid_seen) = (hello.session, hello.last_zxid_seen);
-        let opening = Opening { session, last_zxid_seen, address: peer.ip() };
+        let opening = Opening { session, last_zxid_seen, address: peer.ip(), proved: Vec::new() };
         service.open_session(opening, outbox.clone()).await
     };
     let (session, conversation) = match session {
@@ -194,17 +194,20 @@ impl Requests {
         while let Some(frame) = self.next(REQUEST_SIZE_MAX).await? {
             service.touch(session_id);
             let size = u32::try_from(frame.len() + REQUEST_OVERHEAD).unwrap_or(u32::MAX);
-            let (xid, request) = match decode_message(&frame) {
-                Ok(RequestFrame { xid, request }) => (xid, Some(request)),
+            let (xid, ask) = match decode_message(&frame) {
+                Ok(RequestFrame { xid, request }) => (xid, Ask::Common(request)),
                 // A newer client's request? Then it is told, and may go on with others.
                 Err(error) => match decode_message(&frame) {
-                    Ok(UnknownRequest { xid, .. }) => (xid, None),
+                    Ok(UnknownRequest { xid, .. }) => {
+                        (xid, Ask::Refused(CoordinationError::Unimplemented))
+                    }
                     Err(_) => return Err(error),
                 },
             };
             let submitting = async {
                 let permit = Arc::clone(&budget).acquire_many_owned(size).await.ok()?;
-                submit.send(Submission { xid, request, permit }).await.ok()
+                let permit = Some(permit);
+                submit.send(Submission { xid, ask, size: 0, permit }).await.ok()
             };
             if keep_alive(submitting, (service, outbox, session_id)).await.is_none() {
                 return Ok(());
@@ -348,5 +351,7 @@ fn response_of(answer: Answer) -> Response {
         Answer::Ephemerals(paths) => Response::Ephemerals(paths),
         Answer::Status(status) => Response::Status(status),
         Answer::Subscribed { resumed } => Response::Subscribed { resumed },
+        // The answers to what only ZooKeeper's clients ask.
+        Answer::Count(_) | Answer::Identities(_) | Answer::Many(_) => Response::Done,
     }
 }

@@ -6,6 +6,7 @@
 //! order (`session_queue`): writes go to the ensemble, reads are answered from this member's state
 //! (`reads`). `upkeep` is what the leader does unasked: it ends sessions and removes idle nodes.
 
+mod ask;
 mod opening;
 mod reads;
 mod session_queue;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use ottla_common::types::{MemberId, SessionId};
 
+pub use ask::{Ask, WatchesToSet};
 pub use opening::{Granted, Opening};
 pub use session_queue::{Conversation, Submission};
 

@@ -7,7 +7,7 @@ use ottla_common::coordination::protocol::{CoordinationError, SessionGrant, Sess
 use ottla_common::types::{SessionId, Zxid};
 
 use super::Service;
-use super::session_queue::Conversation;
+use super::session_queue::{Conversation, RequestQueue};
 use crate::limits::PASSWORD_SIZE;
 use crate::tree::{Action, Command, Effect, Identity};
 use crate::watches::{ConnectionId, Newcomer, Outbox};
@@ -21,6 +21,8 @@ pub struct Opening {
     pub last_zxid_seen: Zxid,
     /// Where it comes from.
     pub address: IpAddr,
+    /// What it has proved already, by a certificate.
+    pub proved: Vec<Identity>,
 }
 
 /// A session that a connection holds now.
@@ -52,7 +54,9 @@ impl Service {
             return Err(CoordinationError::Unavailable);
         };
         let address = opening.address.to_canonical().to_string();
-        let identities = Arc::from([Identity { scheme: "ip".to_owned(), id: address }]);
+        let mut identities = opening.proved;
+        identities.insert(0, Identity { scheme: "ip".to_owned(), id: address });
+        let identities: Arc<[Identity]> = identities.into();
         let newcomer = Newcomer {
             session_id,
             connection_epoch,
@@ -67,6 +71,7 @@ impl Service {
             connection_id,
             identities,
             outbox,
+            queue: RequestQueue::default(),
         };
         let zxid = applied.zxid;
         let grace_ms = self.ensemble.keeper().disconnect_grace_ms();

@@ -6,41 +6,64 @@
 
 use std::sync::Arc;
 
-use ottla_common::coordination::protocol::{CoordinationError, MemberStatus, Request, permission};
+use ottla_common::coordination::protocol::{
+    CoordinationError, MemberStatus, Request, WatchEvent, WatchEventKind, permission,
+};
 
 use super::session_queue::Conversation;
+use super::{Ask, WatchesToSet};
 use crate::tree::{Node, acl, path};
-use crate::watches::{Answer, View, WatchKind};
+use crate::watches::{Answer, Outgoing, View, WatchKind};
 
 type Result<T, E = CoordinationError> = std::result::Result<T, E>;
 
-/// All kinds of watches.
-const ALL_KINDS: [WatchKind; 4] =
-    [WatchKind::Data, WatchKind::Child, WatchKind::Persistent, WatchKind::Recursive];
-
 impl Conversation {
     /// Answers a request that changes nothing.
-    pub(super) async fn read(&self, xid: u64, request: Request) {
-        let needs_barrier = match &request {
-            Request::Get { linearizable, .. }
-            | Request::Exists { linearizable, .. }
-            | Request::GetChildren { linearizable, .. } => *linearizable,
-            Request::Sync => true,
-            _ => false,
-        };
-        if needs_barrier && self.service.ensemble.read_barrier().await.is_err() {
-            return self.reply(xid, Err(CoordinationError::Unavailable));
-        }
+    pub(super) fn read(&self, xid: u64, ask: Ask) {
         let view = self.service.live.view();
         let result = if view.machine().sessions().get(self.session_id()).is_none() {
             Err(CoordinationError::SessionExpired)
         } else {
-            self.look(&view, request)
+            self.look(&view, ask)
         };
         self.reply_at(xid, view.zxid(), result);
     }
 
-    fn look(&self, view: &View<'_>, request: Request) -> Result<Answer> {
+    fn look(&self, view: &View<'_>, ask: Ask) -> Result<Answer> {
+        match ask {
+            Ask::Common(request) => self.look_common(view, request),
+            Ask::Refused(error) => Err(error),
+            Ask::ReadMany(requests) => {
+                let answers = requests.into_iter().map(|request| self.look_common(view, request));
+                Ok(Answer::Many(answers.collect()))
+            }
+            Ask::AddWatch { path, recursive } => {
+                path::validate(&path)?;
+                self.add_watch(view, recursive, &path)
+            }
+            Ask::SetWatches(watches) => self.set_watches(view, &watches),
+            Ask::CheckWatches { path, kinds } => {
+                let live = self.service.live();
+                match live.has_watch(self.connection_id(), &path, kinds) {
+                    true => Ok(Answer::Done),
+                    false => Err(CoordinationError::NoWatch { path }),
+                }
+            }
+            Ask::RemoveWatches { path, kinds } => self.remove_watches(path, kinds),
+            Ask::DescendantCount { path } => {
+                let node = self.readable(view, &path)?;
+                Ok(Answer::Count(node.descendant_count()))
+            }
+            Ask::EphemeralsFrom { prefix } => {
+                let paths = view.tree().ephemerals_of(self.session_id());
+                let paths = paths.filter(|path| path.starts_with(&prefix));
+                Ok(Answer::Ephemerals(paths.map(|path| path.to_string()).collect()))
+            }
+            Ask::WhoAmI => Ok(Answer::Identities(Arc::clone(&self.identities))),
+        }
+    }
+
+    fn look_common(&self, view: &View<'_>, request: Request) -> Result<Answer> {
         match request {
             Request::Ping | Request::Sync => Ok(Answer::Done),
             Request::Get { path, watch, .. } => {
@@ -74,17 +97,9 @@ impl Conversation {
                     Ok(_) | Err(CoordinationError::NoNode { .. }) => {}
                     Err(error) => return Err(error),
                 }
-                let kind = if recursive { WatchKind::Recursive } else { WatchKind::Persistent };
-                view.watch(self.connection_id(), kind, &path)?;
-                Ok(Answer::Done)
+                self.add_watch(view, recursive, &path)
             }
-            Request::RemoveWatches { path } => {
-                let live = self.service.live();
-                match live.remove_watches(self.connection_id(), &path, &ALL_KINDS) {
-                    0 => Err(CoordinationError::NoWatch { path }),
-                    _ => Ok(Answer::Done),
-                }
-            }
+            Request::RemoveWatches { path } => self.remove_watches(path, &WatchKind::ALL),
             Request::Status => Ok(Answer::Status(self.status(view))),
             Request::Write(_)
             | Request::Multi(_)
@@ -107,6 +122,65 @@ impl Conversation {
     /// Leaves a watch if one is wanted.
     fn watch_if(&self, view: &View<'_>, watch: bool, kind: WatchKind, path: &str) -> Result<()> {
         if watch { view.watch(self.connection_id(), kind, path) } else { Ok(()) }
+    }
+
+    fn add_watch(&self, view: &View<'_>, recursive: bool, path: &str) -> Result<Answer> {
+        let kind = if recursive { WatchKind::Recursive } else { WatchKind::Persistent };
+        view.watch(self.connection_id(), kind, path)?;
+        Ok(Answer::Done)
+    }
+
+    fn remove_watches(&self, path: String, kinds: &[WatchKind]) -> Result<Answer> {
+        match self.service.live().remove_watches(self.connection_id(), &path, kinds) {
+            0 => Err(CoordinationError::NoWatch { path }),
+            _ => Ok(Answer::Done),
+        }
+    }
+
+    /// Leaves watches again, or where what they wait for has happened since, tells it at once.
+    fn set_watches(&self, view: &View<'_>, watches: &WatchesToSet) -> Result<Answer> {
+        let id = self.connection_id();
+        let node = |path: &str| view.tree().node(path);
+        for path in &watches.data {
+            match node(path) {
+                None => self.tell(view, WatchEventKind::NodeDeleted, path),
+                Some(node) if node.mzxid > watches.seen => {
+                    self.tell(view, WatchEventKind::NodeDataChanged, path);
+                }
+                Some(_) => view.watch(id, WatchKind::Data, path)?,
+            }
+        }
+        for path in &watches.absent {
+            match node(path) {
+                None => view.watch(id, WatchKind::Data, path)?,
+                Some(_) => self.tell(view, WatchEventKind::NodeCreated, path),
+            }
+        }
+        for path in &watches.children {
+            match node(path) {
+                None => self.tell(view, WatchEventKind::NodeDeleted, path),
+                Some(node) if node.pzxid > watches.seen => {
+                    self.tell(view, WatchEventKind::NodeChildrenChanged, path);
+                }
+                Some(_) => view.watch(id, WatchKind::Child, path)?,
+            }
+        }
+        for path in &watches.persistent {
+            view.watch(id, WatchKind::Persistent, path)?;
+        }
+        for path in &watches.recursive {
+            view.watch(id, WatchKind::Recursive, path)?;
+        }
+        Ok(Answer::Done)
+    }
+
+    /// Tells an event, unless it is of a node that may not be read.
+    fn tell(&self, view: &View<'_>, kind: WatchEventKind, path: &str) {
+        let node = view.tree().node(path);
+        if node.is_none_or(|node| acl::allows(&node.acl, permission::READ, &self.identities)) {
+            let event = WatchEvent { kind, path: path.to_owned(), zxid: view.zxid() };
+            self.outbox.put(Outgoing::Watch(event));
+        }
     }
 
     /// Who may change the list sees all of it; who may only read the node sees no passwords.

@@ -3,6 +3,9 @@
 //! of the requests.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use ottla_common::coordination::protocol::{CoordinationError, Request};
@@ -10,9 +13,12 @@ use ottla_common::types::{SessionId, Zxid};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Service;
+use super::{Ask, Service};
 use crate::consensus::{Applied, Proposal, ProposeError};
-use crate::limits::{IDENTITIES_MAX, REQUESTS_IN_FLIGHT_MAX, SUBSCRIPTIONS_PER_CONNECTION_MAX};
+use crate::limits::{
+    IDENTITIES_MAX, REQUEST_BYTES_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX,
+    SUBSCRIPTIONS_PER_CONNECTION_MAX,
+};
 use crate::tree::{Action, Command, Effect, Identity, acl};
 use crate::watches::{Answer, Closed, ConnectionId, Outbox, Outgoing, Subscription};
 
@@ -21,13 +27,20 @@ use crate::watches::{Answer, Closed, ConnectionId, Outbox, Outgoing, Subscriptio
 pub struct Submission {
     /// The number that the reply will carry.
     pub xid: u64,
-    /// What is asked; none if this member does not know such a request.
-    pub request: Option<Request>,
-    /// The place that it takes among the requests in flight, given back with the reply.
-    pub permit: OwnedSemaphorePermit,
+    /// What is asked.
+    pub ask: Ask,
+    /// About how many bytes it takes in memory.
+    pub size: usize,
+    /// The place that it takes among the requests in flight, if the front end counts them, given
+    /// back with the reply.
+    pub permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Answers the requests of one connection.
+///
+/// A front end hands requests over with [`Conversation::submit`] and lets [`Conversation::advance`]
+/// go on while there are some that wait; or it leaves both to [`Conversation::run`]. What is
+/// answered goes into the outbox.
 #[derive(Debug)]
 pub struct Conversation {
     pub(super) service: Arc<Service>,
@@ -36,22 +49,39 @@ pub struct Conversation {
     pub(super) connection_id: ConnectionId,
     pub(super) identities: Arc<[Identity]>,
     pub(super) outbox: Outbox,
+    pub(super) queue: RequestQueue,
 }
 
-/// A write on its way.
-struct Write {
-    xid: u64,
-    is_close: bool,
-    proposal: Proposal,
-    _permit: OwnedSemaphorePermit,
-}
-
-/// What a conversation has running.
-#[derive(Default)]
-struct Running {
-    writes: VecDeque<Write>,
+/// The requests that are not answered yet, and what else a conversation has running.
+#[derive(Debug, Default)]
+pub(super) struct RequestQueue {
+    steps: VecDeque<Step>,
+    /// How many of the steps are not writes on their way. While there are some, later requests wait
+    /// behind them.
+    others: usize,
+    size: usize,
     subscriptions: BTreeMap<u64, AbortOnDropHandle<()>>,
 }
+
+/// A request that is not answered yet.
+struct Step {
+    xid: u64,
+    size: usize,
+    task: Task,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// What is to be done for it.
+enum Task {
+    /// It waits for those before it.
+    Wait(Ask),
+    /// A read that waits until this member has caught up.
+    Barrier(Ask, Barrier),
+    /// A write on its way.
+    Write { is_close: bool, proposal: Proposal },
+}
+
+type Barrier = Pin<Box<dyn Future<Output = Result<(), ProposeError>> + Send>>;
 
 impl Conversation {
     /// The session that it speaks for.
@@ -67,75 +97,174 @@ impl Conversation {
     /// Answers requests until no more come, the session ends, or the outbox is closed. Returns
     /// whether the client closed its session.
     pub async fn run(mut self, mut requests: mpsc::Receiver<Submission>) -> bool {
-        let mut running = Running::default();
         loop {
-            let has_place = running.writes.len() < REQUESTS_IN_FLIGHT_MAX;
-            let first = running.writes.front_mut().map(|write| &mut write.proposal);
-            let submission = tokio::select! {
+            let (has_place, is_busy) = (self.has_place(), self.is_busy());
+            tokio::select! {
                 biased;
-                Some(applied) = until(first) => {
-                    match self.finish_write(&mut running, applied) {
-                        None => continue,
-                        Some(is_closed) => return is_closed,
+                ended = self.advance(), if is_busy => {
+                    if let Some(is_closed) = ended {
+                        return is_closed;
                     }
                 }
-                submission = requests.recv(), if has_place => submission,
-            };
-            let Some(submission) = submission else { break };
-            let is_write = matches!(
-                submission.request,
-                Some(Request::Write(_) | Request::Multi(_) | Request::CloseSession)
-            );
-            if is_write {
-                running.writes.push_back(self.propose(submission));
-            } else {
-                if let Some(is_closed) = self.finish_writes(&mut running).await {
-                    return is_closed;
-                }
+                submission = requests.recv(), if has_place => match submission {
+                    Some(submission) => self.submit(submission),
+                    None => break,
+                },
+            }
+        }
+        while self.is_busy() {
+            if let Some(is_closed) = self.advance().await {
+                return is_closed;
+            }
+        }
+        false
+    }
+
+    /// Whether requests wait for their answers.
+    pub fn is_busy(&self) -> bool {
+        !self.queue.steps.is_empty()
+    }
+
+    /// Whether one more request may be handed over.
+    pub fn has_place(&self) -> bool {
+        self.queue.steps.len() < REQUESTS_IN_FLIGHT_MAX
+            && self.queue.size < REQUEST_BYTES_IN_FLIGHT_MAX
+    }
+
+    /// How many requests wait for their answers.
+    pub fn waiting(&self) -> usize {
+        self.queue.steps.len()
+    }
+
+    /// Takes a request. It is answered at once if that needs no waiting.
+    pub fn submit(&mut self, submission: Submission) {
+        let Submission { xid, ask, size, permit } = submission;
+        let mut task = Task::Wait(ask);
+        if self.queue.others == 0 {
+            task = self.propose_if_write(task);
+        }
+        self.queue.others += usize::from(!task.is_write());
+        self.queue.size += size;
+        self.queue.steps.push_back(Step { xid, size, task, _permit: permit });
+        if self.queue.steps.len() == 1 {
+            self.settle();
+        }
+    }
+
+    /// Waits until the first of the requests that wait can be answered, and answers it. Some if the
+    /// connection ends; whether because the client closed its session. What has been waited for is
+    /// not lost if this is given up.
+    pub async fn advance(&mut self) -> Option<bool> {
+        let step = self.queue.steps.front_mut()?;
+        let ended = match &mut step.task {
+            Task::Write { proposal, .. } => {
+                let applied = proposal.await;
+                let step = self.pop()?;
+                self.finish_write(&step, applied)
+            }
+            Task::Barrier(_, barrier) => {
+                let reached = barrier.await;
                 if !self.outbox.room().await {
-                    return false;
+                    return Some(false);
                 }
-                self.answer(&mut running, submission).await;
+                if let Some(Step { xid, task: Task::Barrier(ask, _), .. }) = self.pop() {
+                    match reached {
+                        Ok(()) => self.read(xid, ask),
+                        Err(_) => self.reply(xid, Err(CoordinationError::Unavailable)),
+                    }
+                }
+                None
             }
+            Task::Wait(_) => (!self.outbox.room().await).then_some(false),
+        };
+        if ended.is_none() {
+            self.settle();
         }
-        self.finish_writes(&mut running).await.unwrap_or(false)
+        ended
     }
 
-    /// Waits for all writes and answers them. Some if the connection ends; whether because the
-    /// client closed its session.
-    async fn finish_writes(&self, running: &mut Running) -> Option<bool> {
-        while let Some(write) = running.writes.front_mut() {
-            let applied = (&mut write.proposal).await;
-            if let Some(is_closed) = self.finish_write(running, applied) {
-                return Some(is_closed);
-            }
-        }
-        None
+    fn pop(&mut self) -> Option<Step> {
+        let step = self.queue.steps.pop_front()?;
+        self.queue.others -= usize::from(!step.task.is_write());
+        self.queue.size -= step.size;
+        Some(step)
     }
 
-    /// Answers the first of the writes. Some if the connection ends.
-    fn finish_write(
-        &self,
-        running: &mut Running,
-        applied: Result<Applied, ProposeError>,
-    ) -> Option<bool> {
-        let write = running.writes.pop_front()?;
+    /// Does what can be done without waiting for the requests at the front.
+    fn settle(&mut self) {
+        while let Some(step) = self.queue.steps.front_mut() {
+            match &step.task {
+                Task::Wait(ask) if ask.is_write() => return self.propose_first(),
+                Task::Wait(_) if self.outbox.is_full() => return,
+                Task::Wait(ask) if ask.needs_barrier() => {
+                    let service = Arc::clone(&self.service);
+                    let barrier = async move { service.ensemble.read_barrier().await };
+                    let waiting = Task::Wait(Ask::WhoAmI);
+                    if let Task::Wait(ask) = std::mem::replace(&mut step.task, waiting) {
+                        step.task = Task::Barrier(ask, Box::pin(barrier));
+                    }
+                    return;
+                }
+                Task::Barrier(..) | Task::Write { .. } => return,
+                Task::Wait(_) => {
+                    if let Some(Step { xid, task: Task::Wait(ask), .. }) = self.pop() {
+                        self.answer(xid, ask);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Proposes the writes at the front, up to the first request that is none.
+    fn propose_first(&mut self) {
+        let mut steps = std::mem::take(&mut self.queue.steps);
+        for step in &mut steps {
+            let waiting = Task::Wait(Ask::WhoAmI);
+            step.task = self.propose_if_write(std::mem::replace(&mut step.task, waiting));
+            if !step.task.is_write() {
+                break;
+            }
+            self.queue.others -= 1;
+        }
+        self.queue.steps = steps;
+    }
+
+    fn propose_if_write(&self, task: Task) -> Task {
+        let Task::Wait(ask) = task else { return task };
+        let (is_close, action) = match ask {
+            Ask::Common(Request::Write(op)) => (false, Action::Write(op)),
+            Ask::Common(Request::Multi(ops)) => (false, Action::Multi(ops)),
+            Ask::Common(Request::CloseSession) => (true, Action::CloseSession),
+            ask => return Task::Wait(ask),
+        };
+        let command = Command {
+            session_id: self.session_id,
+            connection_epoch: self.connection_epoch,
+            identities: if is_close { Vec::new() } else { self.identities.to_vec() },
+            action,
+        };
+        Task::Write { is_close, proposal: self.service.ensemble.propose(command) }
+    }
+
+    /// Answers a write. Some if the connection ends.
+    fn finish_write(&self, step: &Step, applied: Result<Applied, ProposeError>) -> Option<bool> {
+        let Task::Write { is_close, .. } = step.task else { return None };
         let Applied { zxid, outcome } = match applied {
             Ok(applied) => applied,
             Err(error @ ProposeError::TooLong) => {
                 let limit = error.to_string();
-                self.reply(write.xid, Err(CoordinationError::LimitReached { limit }));
+                self.reply(step.xid, Err(CoordinationError::LimitReached { limit }));
                 return None;
             }
             Err(ProposeError::Busy | ProposeError::Stopped) => {
                 // Whether it was done is not known, nor what became of those after it.
-                self.reply(write.xid, Err(CoordinationError::Unavailable));
+                self.reply(step.xid, Err(CoordinationError::Unavailable));
                 self.outbox.close(Closed::Because(CoordinationError::Unavailable));
                 return Some(false);
             }
         };
         let is_over = match &outcome {
-            Ok(_) => write.is_close.then_some(Closed::Quietly),
+            Ok(_) => is_close.then_some(Closed::Quietly),
             Err(error @ (CoordinationError::SessionExpired | CoordinationError::SessionMoved)) => {
                 Some(Closed::Because(error.clone()))
             }
@@ -146,48 +275,29 @@ impl Conversation {
             Effect::Multi(results) => Answer::Multi(results),
             _ => Answer::Done,
         });
-        self.reply_at(write.xid, zxid, result);
+        self.reply_at(step.xid, zxid, result);
         is_over.map(|closed| {
             self.outbox.close(closed);
-            write.is_close
+            is_close
         })
     }
 
-    fn propose(&self, submission: Submission) -> Write {
-        let Submission { xid, request, permit } = submission;
-        let is_close = matches!(request, Some(Request::CloseSession));
-        let action = match request {
-            Some(Request::Write(op)) => Action::Write(op),
-            Some(Request::Multi(ops)) => Action::Multi(ops),
-            _ => Action::CloseSession,
-        };
-        let command = Command {
-            session_id: self.session_id,
-            connection_epoch: self.connection_epoch,
-            identities: if is_close { Vec::new() } else { self.identities.to_vec() },
-            action,
-        };
-        Write { xid, is_close, proposal: self.service.ensemble.propose(command), _permit: permit }
-    }
-
     /// Answers a request that changes nothing in the tree.
-    async fn answer(&mut self, running: &mut Running, submission: Submission) {
-        let Submission { xid, request, permit } = submission;
-        match request {
-            None => self.reply(xid, Err(CoordinationError::Unimplemented)),
-            Some(Request::Auth { scheme, credential }) => {
-                self.authenticate(xid, &scheme, &credential)
+    fn answer(&mut self, xid: u64, ask: Ask) {
+        match ask {
+            Ask::Refused(error) => self.reply(xid, Err(error)),
+            Ask::Common(Request::Auth { scheme, credential }) => {
+                self.authenticate(xid, &scheme, &credential);
             }
-            Some(Request::Subscribe { prefix, from_zxid }) => {
-                self.subscribe(running, xid, &prefix, from_zxid);
+            Ask::Common(Request::Subscribe { prefix, from_zxid }) => {
+                self.subscribe(xid, &prefix, from_zxid);
             }
-            Some(Request::Unsubscribe { subscription }) => {
-                running.subscriptions.remove(&subscription);
+            Ask::Common(Request::Unsubscribe { subscription }) => {
+                self.queue.subscriptions.remove(&subscription);
                 self.reply(xid, Ok(Answer::Done));
             }
-            Some(request) => self.read(xid, request).await,
+            ask => self.read(xid, ask),
         }
-        drop(permit);
     }
 
     fn authenticate(&mut self, xid: u64, scheme: &str, credential: &[u8]) {
@@ -214,9 +324,9 @@ impl Conversation {
         self.reply(xid, Ok(Answer::Done));
     }
 
-    fn subscribe(&self, running: &mut Running, xid: u64, prefix: &str, from: Option<Zxid>) {
-        running.subscriptions.retain(|_, task| !task.is_finished());
-        if running.subscriptions.len() >= SUBSCRIPTIONS_PER_CONNECTION_MAX {
+    fn subscribe(&mut self, xid: u64, prefix: &str, from: Option<Zxid>) {
+        self.queue.subscriptions.retain(|_, task| !task.is_finished());
+        if self.queue.subscriptions.len() >= SUBSCRIPTIONS_PER_CONNECTION_MAX {
             let limit = format!("{SUBSCRIPTIONS_PER_CONNECTION_MAX} subscriptions of a connection");
             return self.reply(xid, Err(CoordinationError::LimitReached { limit }));
         }
@@ -236,7 +346,7 @@ impl Conversation {
                 () = outbox.until_closed() => {}
             }
         });
-        running.subscriptions.insert(xid, AbortOnDropHandle::new(task));
+        self.queue.subscriptions.insert(xid, AbortOnDropHandle::new(task));
     }
 
     /// Puts an answer that belongs to the state as it is now into the outbox.
@@ -250,10 +360,14 @@ impl Conversation {
     }
 }
 
-/// The outcome of a proposal; never if there is none.
-async fn until(proposal: Option<&mut Proposal>) -> Option<Result<Applied, ProposeError>> {
-    match proposal {
-        Some(proposal) => Some(proposal.await),
-        None => std::future::pending().await,
+impl Task {
+    fn is_write(&self) -> bool {
+        matches!(self, Self::Write { .. })
+    }
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step").field("xid", &self.xid).finish_non_exhaustive()
     }
 }

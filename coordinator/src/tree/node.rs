@@ -121,6 +121,12 @@ impl Node {
         }
     }
 
+    /// The number of all nodes below it.
+    pub fn descendant_count(&self) -> u64 {
+        // No deeper than a path may be.
+        self.children.iter().map(|(_, child)| 1 + child.descendant_count()).sum()
+    }
+
     /// What this node adds to the tree's digest.
     pub fn digest(&self, path: &str) -> u64 {
         let mut hash = digest::Hasher::new(path);

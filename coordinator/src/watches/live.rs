@@ -196,6 +196,11 @@ impl LiveState {
         self.audience.lock().watches.remove(id, path, kinds)
     }
 
+    /// Whether a connection has a watch of one of these kinds on a node.
+    pub fn has_watch(&self, id: ConnectionId, path: &str, kinds: &[WatchKind]) -> bool {
+        self.audience.lock().watches.has(id, path, kinds)
+    }
+
     /// The number of watches of all connections.
     pub fn watch_count(&self) -> usize {
         self.audience.lock().watches.len()

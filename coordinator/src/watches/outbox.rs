@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::limits::{OUTBOX_SIZE_MAX, WATCH_EVENTS_QUEUED_MAX};
-use crate::tree::{Change, Node};
+use crate::tree::{Change, Identity, Node};
 
 /// Something to be sent. Nodes are shared, not copied, until a front end puts them into bytes.
 #[derive(Clone, Debug)]
@@ -76,6 +76,12 @@ pub enum Answer {
     Acl(Vec<Acl>, Stat),
     /// Paths of ephemeral nodes.
     Ephemerals(Vec<String>),
+    /// A number of nodes.
+    Count(u64),
+    /// What a connection has proved.
+    Identities(Arc<[Identity]>),
+    /// The answers to several reads.
+    Many(Vec<Result<Answer, CoordinationError>>),
     /// Figures.
     Status(MemberStatus),
     /// A subscription stands.
@@ -177,16 +183,7 @@ impl Outbox {
             {
                 let mut queue = self.0.queue.lock();
                 let mut taken = Vec::new();
-                let mut taken_size = 0;
-                while taken_size < size {
-                    let Some(outgoing) = queue.waiting.pop_front() else { break };
-                    taken_size += size_of(&outgoing);
-                    if let Outgoing::Watch(_) = outgoing {
-                        queue.watch_events -= 1;
-                    }
-                    taken.push(outgoing);
-                }
-                queue.size -= taken_size;
+                queue.take(size, &mut taken);
                 if !taken.is_empty() {
                     drop(queue);
                     self.0.drained.notify_waiters();
@@ -194,6 +191,33 @@ impl Outbox {
                 }
                 if queue.closed.is_some() {
                     return None;
+                }
+            }
+            self.0.filled.notified().await;
+        }
+    }
+
+    /// Takes about `size` bytes of what is queued, without waiting, and appends it to `taken`.
+    /// Returns whether more may come.
+    pub fn take_now(&self, size: usize, taken: &mut Vec<Outgoing>) -> bool {
+        let mut queue = self.0.queue.lock();
+        queue.take(size, taken);
+        let lives = queue.closed.is_none() || !queue.waiting.is_empty();
+        drop(queue);
+        if !taken.is_empty() {
+            self.0.drained.notify_waiters();
+        }
+        lives
+    }
+
+    /// Completes when something is queued, or the end of the connection was decided. For the one
+    /// task that sends.
+    pub async fn until_filled(&self) {
+        loop {
+            {
+                let queue = self.0.queue.lock();
+                if !queue.waiting.is_empty() || queue.closed.is_some() {
+                    return;
                 }
             }
             self.0.filled.notified().await;
@@ -217,22 +241,47 @@ impl Outbox {
     }
 }
 
+impl Queue {
+    fn take(&mut self, size: usize, taken: &mut Vec<Outgoing>) {
+        let mut taken_size = 0;
+        while taken_size < size {
+            let Some(outgoing) = self.waiting.pop_front() else { break };
+            taken_size += size_of(&outgoing);
+            if let Outgoing::Watch(_) = outgoing {
+                self.watch_events -= 1;
+            }
+            taken.push(outgoing);
+        }
+        self.size -= taken_size;
+    }
+}
+
 /// About how many bytes something takes, on the wire and in memory.
 fn size_of(outgoing: &Outgoing) -> usize {
-    const HEAD: usize = 128;
-    HEAD + match outgoing {
-        Outgoing::Reply { result: Ok(answer), .. } => match answer {
-            Answer::Data(node) => node.data().len(),
-            Answer::Children(node) => node.children.len() * 32,
-            Answer::Multi(results) => results.len() * HEAD,
-            Answer::Ephemerals(paths) => paths.iter().map(|path| path.len() + 8).sum(),
-            _ => 0,
-        },
-        Outgoing::Reply { result: Err(_), .. } | Outgoing::Watch(_) => 0,
-        Outgoing::Snapshot { nodes, .. } => {
-            nodes.iter().map(|(path, node)| HEAD + path.len() + node.data().len()).sum()
+    HEAD_SIZE
+        + match outgoing {
+            Outgoing::Reply { result: Ok(answer), .. } => size_of_answer(answer),
+            Outgoing::Reply { result: Err(_), .. } | Outgoing::Watch(_) => 0,
+            Outgoing::Snapshot { nodes, .. } => {
+                nodes.iter().map(|(path, node)| HEAD_SIZE + path.len() + node.data().len()).sum()
+            }
+            Outgoing::Changes { changes, .. } => changes.iter().map(Change::size).sum(),
         }
-        Outgoing::Changes { changes, .. } => changes.iter().map(Change::size).sum(),
+}
+
+/// What anything takes beside its content.
+const HEAD_SIZE: usize = 128;
+
+fn size_of_answer(answer: &Answer) -> usize {
+    match answer {
+        Answer::Data(node) => node.data().len(),
+        Answer::Children(node) => node.children.len() * 32,
+        Answer::Multi(results) => results.len() * HEAD_SIZE,
+        Answer::Ephemerals(paths) => paths.iter().map(|path| path.len() + 8).sum(),
+        Answer::Many(answers) => {
+            answers.iter().flatten().map(|answer| HEAD_SIZE + size_of_answer(answer)).sum()
+        }
+        _ => 0,
     }
 }
 

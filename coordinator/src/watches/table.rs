@@ -28,6 +28,11 @@ pub enum WatchKind {
     Recursive,
 }
 
+impl WatchKind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::Data, Self::Child, Self::Persistent, Self::Recursive];
+}
+
 /// An event and who is to be told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Firing {
@@ -63,6 +68,12 @@ impl WatchTable {
     pub fn remove(&mut self, watcher: ConnectionId, path: &str, kinds: &[WatchKind]) -> usize {
         let keys = kinds.iter().map(|kind| (*kind, Arc::<str>::from(path)));
         keys.filter(|key| self.remove_one(watcher, key)).count()
+    }
+
+    /// Whether a watcher has a watch of one of these kinds on a node.
+    pub fn has(&self, watcher: ConnectionId, path: &str, kinds: &[WatchKind]) -> bool {
+        let Some(keys) = self.by_watcher.get(&watcher) else { return false };
+        kinds.iter().any(|kind| keys.contains(&(*kind, path.into())))
     }
 
     /// Removes all watches of a connection that ended.

@@ -1,0 +1,266 @@
+//! A connection that has its session: one task that reads requests, hands them over, and sends what
+//! is in the outbox.
+//!
+//! Each turn of it takes all requests that have been read and are allowed to be in flight, puts all
+//! that is in the outbox into one buffer, and writes that at once. A request that needs no waiting
+//! is thus read, answered and sent without another task or a queue in between.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use ottla_common::coordination::protocol::CoordinationError;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_util::io::poll_read_buf;
+
+use super::handshake::Opened;
+use super::reply;
+use super::translate::{self, Expected};
+use crate::limits::{CLOSE_DEADLINE_MS, ZOOKEEPER_MESSAGE_SIZE_MAX};
+use crate::requests::{Conversation, Service, Submission};
+use crate::watches::{Outbox, Outgoing};
+
+/// How much is put into bytes at once.
+const BATCH_SIZE: usize = 256 * 1024;
+
+/// How much is asked of the socket at once, at least and at most.
+const READ_SIZE_MIN: usize = 1024;
+const READ_SIZE_MAX: usize = 64 * 1024;
+
+/// A buffer that is longer than this is given back when it is empty.
+const KEPT_SIZE_MAX: usize = 4 * 1024;
+
+/// The bytes that a request takes in memory beside its message.
+const REQUEST_OVERHEAD: usize = 256;
+
+/// How often a session is counted as heard from while its requests cannot be taken.
+const KEEP_ALIVE: Duration = Duration::from_millis(100);
+
+pub struct Connection<S> {
+    service: Arc<Service>,
+    stream: S,
+    conversation: Conversation,
+    outbox: Outbox,
+    input: Input,
+    output: Output,
+    /// What the requests in flight are to be answered with, in their order.
+    expected: VecDeque<Expected>,
+    taken: Vec<Outgoing>,
+    requests_ever: u64,
+}
+
+/// What has been read.
+struct Input {
+    bytes: BytesMut,
+    read_size: usize,
+    is_over: bool,
+}
+
+/// What is to be written.
+#[derive(Default)]
+struct Output {
+    bytes: BytesMut,
+    /// Whether something was written that the stream may still hold back.
+    is_unflushed: bool,
+}
+
+/// What a connection's stream has done.
+enum Exchanged {
+    Read(usize),
+    Written,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    pub fn new(opened: Opened<S>, service: Arc<Service>) -> Self {
+        let Opened { stream, read, conversation, outbox } = opened;
+        Self {
+            service,
+            stream,
+            conversation,
+            outbox,
+            input: Input { bytes: read, read_size: READ_SIZE_MIN, is_over: false },
+            output: Output::default(),
+            expected: VecDeque::new(),
+            taken: Vec::new(),
+            requests_ever: 0,
+        }
+    }
+
+    /// Serves requests until the client leaves or the session ends.
+    pub async fn run(mut self) -> io::Result<()> {
+        loop {
+            let takes_more = self.take_requests()?;
+            if !self.fill_output() {
+                return self.finish().await;
+            }
+            let is_busy = self.conversation.is_busy();
+            if self.input.is_over && !is_busy {
+                return self.finish().await;
+            }
+            let is_drained = self.output.bytes.len() < BATCH_SIZE;
+            let can_read = takes_more && is_drained && !self.input.is_over;
+            tokio::select! {
+                biased;
+                // Its end is found in the outbox.
+                _ = self.conversation.advance(), if is_busy => {}
+                exchanged = exchange(
+                    &mut self.stream,
+                    can_read.then_some(&mut self.input),
+                    &mut self.output,
+                ) => match exchanged? {
+                    Exchanged::Read(0) => self.input.is_over = true,
+                    Exchanged::Read(size) => self.input.adapt(size),
+                    Exchanged::Written => {}
+                },
+                () = self.outbox.until_filled(), if is_drained => {}
+                // The client does not take what is there, and its session has ended.
+                () = self.outbox.until_closed(), if !is_drained => return self.finish().await,
+                // It is not the client who is slow, and it may have sent more.
+                () = tokio::time::sleep(KEEP_ALIVE), if !takes_more && is_drained => {
+                    self.service.touch(self.conversation.session_id());
+                }
+            }
+        }
+    }
+
+    /// Hands over the requests that have been read, as far as there is place for them. Returns
+    /// whether there is place for more.
+    fn take_requests(&mut self) -> io::Result<bool> {
+        let mut is_first = true;
+        loop {
+            if !self.conversation.has_place() || self.outbox.is_full() {
+                return Ok(false);
+            }
+            let Some(message) = self.input.message()? else { return Ok(true) };
+            let size = message.len();
+            let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+            let (expected, ask) = translate::request(message).map_err(malformed)?;
+            self.input.bytes.advance(4 + size);
+            if is_first {
+                self.service.touch(self.conversation.session_id());
+                is_first = false;
+            }
+            self.requests_ever += 1;
+            self.expected.push_back(expected);
+            self.conversation.submit(Submission {
+                xid: self.requests_ever,
+                ask,
+                size: size + REQUEST_OVERHEAD,
+                permit: None,
+            });
+        }
+    }
+
+    /// Puts what is in the outbox into bytes. Returns whether the connection lives on.
+    fn fill_output(&mut self) -> bool {
+        while self.output.bytes.len() < BATCH_SIZE {
+            let lives = self.outbox.take_now(BATCH_SIZE, &mut self.taken);
+            if self.taken.is_empty() {
+                return lives;
+            }
+            for outgoing in self.taken.drain(..) {
+                match outgoing {
+                    Outgoing::Reply { zxid, result, .. } => {
+                        // What became of the request is not known: the client is told so by the
+                        // connection's end.
+                        if matches!(result, Err(CoordinationError::Unavailable)) {
+                            return false;
+                        }
+                        let Some(expected) = self.expected.pop_front() else { return false };
+                        reply::put_reply(&expected, zxid, result, &mut self.output.bytes);
+                    }
+                    Outgoing::Watch(event) => reply::put_event(&event, &mut self.output.bytes),
+                    // Only native clients subscribe.
+                    Outgoing::Snapshot { .. } | Outgoing::Changes { .. } => {}
+                }
+            }
+        }
+        true
+    }
+
+    /// Sends what is left, if the client takes it in time.
+    async fn finish(mut self) -> io::Result<()> {
+        let sending = async {
+            self.stream.write_all(&self.output.bytes).await?;
+            self.stream.shutdown().await
+        };
+        let deadline = Duration::from_millis(CLOSE_DEADLINE_MS);
+        tokio::time::timeout(deadline, sending).await.unwrap_or(Ok(()))
+    }
+}
+
+impl Input {
+    /// The first message, if all of it has been read.
+    fn message(&self) -> io::Result<Option<&[u8]>> {
+        let Some((length, rest)) = self.bytes.split_first_chunk() else { return Ok(None) };
+        let length = usize::try_from(i32::from_be_bytes(*length)).ok();
+        match length.filter(|length| *length <= ZOOKEEPER_MESSAGE_SIZE_MAX) {
+            Some(length) => Ok(rest.get(..length)),
+            None => Err(io::Error::new(io::ErrorKind::InvalidData, "a message is too long")),
+        }
+    }
+
+    /// Reserves room for what is read next.
+    fn reserve(&mut self) {
+        if self.bytes.is_empty() && self.bytes.capacity() > KEPT_SIZE_MAX.max(self.read_size) {
+            self.bytes = BytesMut::new();
+        }
+        self.bytes.reserve(self.read_size);
+    }
+
+    /// Asks for more next time if as much came as was asked for, and for less if it was little.
+    fn adapt(&mut self, size: usize) {
+        if size >= self.read_size {
+            self.read_size = (self.read_size * 4).min(READ_SIZE_MAX);
+        } else if size < self.read_size / 16 {
+            self.read_size = READ_SIZE_MIN;
+        }
+    }
+}
+
+/// Writes what is to be written and reads what can be read, until either is done.
+async fn exchange<S>(
+    stream: &mut S,
+    mut input: Option<&mut Input>,
+    output: &mut Output,
+) -> io::Result<Exchanged>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if let Some(input) = &mut input {
+        input.reserve();
+    }
+    poll_fn(|context| {
+        let mut was_written = false;
+        while !output.bytes.is_empty() {
+            match Pin::new(&mut *stream).poll_write(context, &output.bytes)? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(size) => {
+                    output.bytes.advance(size);
+                    output.is_unflushed = true;
+                    was_written = output.bytes.is_empty();
+                }
+                Poll::Pending => break,
+            }
+        }
+        if output.is_unflushed && Pin::new(&mut *stream).poll_flush(context)?.is_ready() {
+            output.is_unflushed = false;
+        }
+        if was_written && output.bytes.capacity() > KEPT_SIZE_MAX {
+            output.bytes = BytesMut::new();
+        }
+        if let Some(input) = &mut input
+            && let Poll::Ready(size) =
+                poll_read_buf(Pin::new(&mut *stream), context, &mut input.bytes)?
+        {
+            return Poll::Ready(Ok(Exchanged::Read(size)));
+        }
+        if was_written { Poll::Ready(Ok(Exchanged::Written)) } else { Poll::Pending }
+    })
+    .await
+}

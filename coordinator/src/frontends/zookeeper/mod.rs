@@ -1,0 +1,86 @@
+//! ZooKeeper's client protocol: what goes over the wire is told by `messages`, in the encoding of
+//! `jute`; `translate` makes requests of it and `reply` messages of the answers; `connection` runs
+//! a connection from its first message to its end. What a request means is decided in
+//! `crate::requests`.
+//!
+//! What of ZooKeeper is not offered, and why, stands in `not_offered.md` beside this file.
+
+mod connection;
+mod handshake;
+pub mod jute;
+pub mod messages;
+mod reply;
+mod translate;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use ottla_common::shutdown::Shutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::connection::Connection;
+use crate::requests::Service;
+
+/// A connection whose client speaks ZooKeeper's protocol.
+#[derive(Debug)]
+pub struct Arrival<S> {
+    /// The connection, encrypted or not.
+    pub stream: S,
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// What has been read of it so far.
+    pub read: BytesMut,
+    /// The subject of the certificate that the client has shown.
+    pub certificate_subject: Option<String>,
+}
+
+/// Whether the first bytes of a connection can be those of ZooKeeper's protocol: the length of a
+/// first message that is not too long, and the protocol's version, which is 0. None if there are
+/// too few to tell.
+pub fn recognise(read: &[u8]) -> Option<bool> {
+    const VERSION: [u8; 4] = [0; 4];
+    let Some((length, rest)) = read.split_first_chunk() else {
+        return if read.iter().all(|byte| *byte == 0) { None } else { Some(false) };
+    };
+    if !(handshake::SIZE_MIN..=handshake::SIZE_MAX).contains(&u32::from_be_bytes(*length)) {
+        return Some(false);
+    }
+    match rest.first_chunk() {
+        Some(version) => Some(*version == VERSION),
+        None if rest.iter().all(|byte| *byte == 0) => None,
+        None => Some(false),
+    }
+}
+
+/// Serves a connection from its first message to its end.
+pub async fn serve<S>(arrival: Arrival<S>, service: Arc<Service>, shutdown: Shutdown)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let peer = arrival.peer;
+    let opened = tokio::select! {
+        opened = handshake::open(arrival, &service) => opened,
+        () = shutdown.stopped() => return,
+    };
+    let opened = match opened {
+        Ok(Some(opened)) => opened,
+        Ok(None) => return,
+        Err(error) => return tracing::debug!(%peer, %error, "connection broke in its handshake"),
+    };
+    let (session_id, connection_id) =
+        (opened.conversation.session_id(), opened.conversation.connection_id());
+    tracing::debug!(%peer, session_id = %session_id, "session connected");
+    let ended = tokio::select! {
+        ended = Connection::new(opened, Arc::clone(&service)).run() => ended,
+        () = shutdown.stopped() => Ok(()),
+    };
+    // ZooKeeper's rule: whatever became of the connection, the session keeps its whole timeout.
+    service.connection_ended(session_id, connection_id, false);
+    match ended {
+        Ok(()) => tracing::debug!(%peer, session_id = %session_id, "connection ended"),
+        Err(error) => {
+            tracing::debug!(%peer, session_id = %session_id, %error, "connection broke");
+        }
+    }
+}
