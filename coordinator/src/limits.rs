@@ -97,3 +97,6 @@ pub const KAFKA_IDLE_MS: u64 = 600_000;
 
 /// How long a Kafka client may take to send a request or to read a reply, in milliseconds.
 pub const KAFKA_STALL_MS: u64 = 30_000;
+
+/// How long a Kafka client that was told of brokers may go on asking, in milliseconds.
+pub const KAFKA_LINGER_MS: u64 = 500;

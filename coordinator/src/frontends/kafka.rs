@@ -9,6 +9,10 @@
 //! A client is told one endpoint of each broker: that of the listener `kafka.listener.name` if that
 //! is set (a broker without it is then not told), else the one named `PLAINTEXT`, else the
 //! broker's first.
+//!
+//! A client that was told of brokers is sent to them: a moment later its connection is closed.
+//! librdkafka would otherwise go on asking the only address that it is connected to, and a topic
+//! that brokers create on demand would never come to be.
 
 mod answers;
 mod directory;
@@ -30,12 +34,13 @@ use ottla_common::kafka::wire::{Reader, WireError};
 use ottla_common::shutdown::Shutdown;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::codec::Decoder;
 
 use self::answers::View;
 use self::directory::Directory;
 use super::Arrival;
-use crate::limits::{KAFKA_IDLE_MS, KAFKA_REQUEST_SIZE_MAX, KAFKA_STALL_MS};
+use crate::limits::{KAFKA_IDLE_MS, KAFKA_LINGER_MS, KAFKA_REQUEST_SIZE_MAX, KAFKA_STALL_MS};
 use crate::requests::Service;
 
 /// What is offered, and in which versions.
@@ -112,31 +117,41 @@ impl FrontEnd {
         mut read: BytesMut,
     ) -> Result<(), Close> {
         let mut frames = FrameCodec::new(KAFKA_REQUEST_SIZE_MAX);
-        let (idle, stall) =
-            (Duration::from_millis(KAFKA_IDLE_MS), Duration::from_millis(KAFKA_STALL_MS));
+        let stall = Duration::from_millis(KAFKA_STALL_MS);
+        let mut leaves_at = None;
         loop {
             while let Some(frame) = frames.decode(&mut read)? {
-                let answer = self.answer(frame)?;
+                let (answer, tells_brokers) = self.answer(frame)?;
                 let sending = send(&mut stream, &answer);
                 let sent = tokio::time::timeout(stall, sending).await;
                 sent.map_err(|_| Close::TimedOut("the client does not read its replies"))??;
+                if tells_brokers {
+                    let until = Instant::now() + Duration::from_millis(KAFKA_LINGER_MS);
+                    leaves_at.get_or_insert(until);
+                }
             }
             // What has begun must end soon.
-            let patience = if read.is_empty() { idle } else { stall };
-            let reading = tokio::time::timeout(patience, stream.read_buf(&mut read)).await;
-            let size = reading.map_err(|_| Close::TimedOut("the client says nothing"))?;
-            if size.map_err(FrameError::from)? == 0 {
+            let patience = if read.is_empty() { KAFKA_IDLE_MS } else { KAFKA_STALL_MS };
+            let idle_at = Instant::now() + Duration::from_millis(patience);
+            let deadline = leaves_at.unwrap_or(idle_at);
+            let size = match timeout_at(deadline, stream.read_buf(&mut read)).await {
+                Ok(size) => size.map_err(FrameError::from)?,
+                Err(_) if leaves_at.is_some() => return Ok(()),
+                Err(_) => return Err(Close::TimedOut("the client says nothing")),
+            };
+            if size == 0 {
                 return Ok(());
             }
         }
     }
 
-    fn answer(&self, frame: Bytes) -> Result<EncodedFrame, Close> {
+    /// The answer to a request, and whether it tells of brokers.
+    fn answer(&self, frame: Bytes) -> Result<(EncodedFrame, bool), Close> {
         let mut body = Reader::new(frame);
         let header = decode_header(&mut body)?;
         if header.unsupported_api_versions {
             let refusal = answers::unknown_api_versions();
-            return Ok(encode_response(0, header.correlation_id, &refusal)?);
+            return Ok((encode_response(0, header.correlation_id, &refusal)?, false));
         }
         let (key, version) = (header.api_key, header.api_version);
         let offered = APIS.iter().find(|(offered, _)| *offered == key);
@@ -145,7 +160,7 @@ impl FrontEnd {
         }
         let directory = self.directory();
         let view = View { directory: &directory, listener: self.listener.as_deref(), version };
-        match key {
+        let answer = match key {
             ApiKey::Metadata => {
                 reply(&header, body, |request: &MetadataRequest| view.metadata(request))
             }
@@ -161,8 +176,10 @@ impl FrontEnd {
             ApiKey::DescribeCluster => reply(&header, body, |request: &DescribeClusterRequest| {
                 view.describe_cluster(request)
             }),
-            _ => Err(Close::NotOffered(key, version)),
-        }
+            _ => return Err(Close::NotOffered(key, version)),
+        };
+        let tells = matches!(key, ApiKey::Metadata | ApiKey::DescribeCluster);
+        Ok((answer?, tells && view.knows_brokers()))
     }
 
     /// The cluster as it is now. Built without holding any lock; if two build one at once, one of

@@ -275,6 +275,11 @@ impl View<'_> {
         }
     }
 
+    /// Whether there is a broker that clients can reach.
+    pub fn knows_brokers(&self) -> bool {
+        self.endpoints().next().is_some()
+    }
+
     fn controller_id(&self) -> i32 {
         let controller = self.directory.controller;
         controller.filter(|id| self.endpoint(*id).is_some()).map_or(-1, |id| id.0)

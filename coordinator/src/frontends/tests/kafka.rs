@@ -272,3 +272,17 @@ async fn what_is_not_offered_or_broken_ends_the_connection() {
     call(member.address, 0, &ApiVersionsRequest::default()).await;
     assert_eq!(ApiKey::Fetch.code(), 1);
 }
+
+#[tokio::test]
+async fn a_client_that_was_told_of_brokers_is_sent_to_them() {
+    let (member, _client) = member().await;
+    let mut bytes = Vec::new();
+    for _ in 0..2 {
+        let frame = encode_request(13, 1, None, &asking(Some("new"), 0)).unwrap();
+        bytes.extend_from_slice(&frame.to_bytes().unwrap());
+    }
+    // Both are answered before the member ends the connection; the client never does.
+    let said = said_to(member.address, &bytes).await;
+    let first = u32::from_be_bytes(said[..4].try_into().unwrap()) as usize;
+    assert_eq!(said.len(), 2 * (4 + first));
+}
