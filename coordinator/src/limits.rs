@@ -68,6 +68,9 @@ pub const EXPIRIES_PER_COMMAND_MAX: usize = 10_000;
 /// The longest hello, in bytes.
 pub const HELLO_SIZE_MAX: usize = 64 * 1024;
 
+/// How long a new connection may say nothing at all, in milliseconds.
+pub const FIRST_BYTE_DEADLINE_MS: u64 = 5_000;
+
 /// How long a new connection may take to say what it wants, in milliseconds.
 pub const HELLO_DEADLINE_MS: u64 = 5_000;
 

@@ -8,7 +8,7 @@ use ottla_common::shutdown::Shutdown;
 
 pub use crate::config::Config;
 use crate::consensus::{Ensemble, EnsembleOptions, StartError};
-use crate::frontends;
+use crate::frontends::FrontEnds;
 use crate::requests::{Service, ServiceOptions};
 use crate::sessions::keeper::Keeper;
 use crate::watches::LiveState;
@@ -75,7 +75,8 @@ impl Server {
         shutdown.spawn(async move { expiring.expire_sessions(&stop).await });
         let (removing, stop) = (Arc::clone(&service), shutdown.clone());
         shutdown.spawn(async move { removing.remove_idle_nodes(&stop).await });
-        shutdown.spawn(frontends::serve(listener, Arc::clone(&service), shutdown.clone()));
+        let front_ends = Arc::new(FrontEnds::new(Arc::clone(&service)));
+        shutdown.spawn(front_ends.serve(listener, shutdown.clone()));
         tracing::info!(
             member_id = %config.member_id,
             address = %client_address,

@@ -96,7 +96,7 @@ impl FrontEnd {
 
     /// Serves a connection until it ends.
     pub(super) async fn serve(&self, arrival: Arrival, shutdown: Shutdown) {
-        let Arrival { stream, peer, read } = arrival;
+        let Arrival { stream, peer, read, connection: _connection, .. } = arrival;
         let served = tokio::select! {
             served = self.converse(stream, read) => served,
             () = shutdown.stopped() => return,

@@ -1,9 +1,12 @@
-//! The doors of a member: one port, whose connections tell by their first bytes which protocol they
+//! The doors of a member: ports whose connections tell by their first bytes which protocol they
 //! speak. Front ends only translate; what a request means is decided in `requests`.
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+pub mod connections;
+mod four_letter;
 pub mod kafka;
 mod native;
+mod stream;
 #[cfg(test)]
 mod tests;
 pub mod zookeeper;
@@ -14,20 +17,30 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ottla_common::coordination::protocol::PREAMBLE;
-use ottla_common::net::Listener;
+use ottla_common::net::{ConnectionPermit, Listener};
 use ottla_common::shutdown::Shutdown;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use crate::limits::HELLO_DEADLINE_MS;
+pub use self::connections::Connections;
+use self::connections::Registered;
+pub use self::stream::{Reader, Stream, Writer};
+use crate::limits::{FIRST_BYTE_DEADLINE_MS, HELLO_DEADLINE_MS};
 use crate::requests::Service;
 
 /// A connection whose protocol is known, with what has been read of it so far.
 #[derive(Debug)]
-struct Arrival {
-    stream: TcpStream,
-    peer: SocketAddr,
-    read: BytesMut,
+pub struct Arrival<S = Stream> {
+    /// Its bytes.
+    pub stream: S,
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// What was read, from the connection's first byte on.
+    pub read: BytesMut,
+    /// Who the client is by its certificate (its subject, as RFC 2253 writes it), if it showed one.
+    pub certificate_subject: Option<String>,
+    /// Its place among the connections: counts what is exchanged.
+    pub connection: Registered,
 }
 
 /// Which protocol a connection speaks.
@@ -36,67 +49,117 @@ enum Protocol {
     /// Not enough was read to tell.
     Unclear,
     Native,
-    Kafka,
     ZooKeeper,
+    FourLetterWord,
+    Kafka,
     /// None that this member speaks.
     Unknown,
 }
 
-/// Accepts connections until the member stops.
-pub async fn serve(mut listener: Listener, service: Arc<Service>, shutdown: Shutdown) {
-    let listener_name = service.options().kafka_listener_name.clone();
-    let kafka = Arc::new(kafka::FrontEnd::new(Arc::clone(&service), listener_name));
-    loop {
-        let (stream, peer, permit) = tokio::select! {
-            accepted = listener.accept() => accepted,
+/// What all doors of a member share.
+#[derive(Debug)]
+pub struct FrontEnds {
+    service: Arc<Service>,
+    kafka: kafka::FrontEnd,
+    connections: Connections,
+}
+
+impl FrontEnds {
+    /// Hands requests to `service`.
+    pub fn new(service: Arc<Service>) -> Self {
+        let listener_name = service.options().kafka_listener_name.clone();
+        let kafka = kafka::FrontEnd::new(Arc::clone(&service), listener_name);
+        Self { service, kafka, connections: Connections::default() }
+    }
+
+    /// Who is connected.
+    pub fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    /// Accepts connections until the member stops.
+    pub async fn serve(self: Arc<Self>, mut listener: Listener, shutdown: Shutdown) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = shutdown.stopped() => return,
+            };
+            let (front_ends, stop) = (Arc::clone(&self), shutdown.clone());
+            shutdown.spawn(async move { front_ends.serve_one(accepted, stop).await });
+        }
+    }
+
+    async fn serve_one(
+        &self,
+        (stream, peer, permit): (TcpStream, SocketAddr, ConnectionPermit),
+        shutdown: Shutdown,
+    ) {
+        let arrival = Arrival {
+            stream: Stream::Plain(stream),
+            peer,
+            read: BytesMut::new(),
+            certificate_subject: None,
+            connection: self.connections.add(peer, false, self.service.clock().wall_time_ms()),
+        };
+        let deadline = Duration::from_millis(HELLO_DEADLINE_MS);
+        let recognised = tokio::select! {
+            recognised = tokio::time::timeout(deadline, recognise(arrival)) => recognised,
             () = shutdown.stopped() => return,
         };
-        let (service, stop) = (Arc::clone(&service), shutdown.clone());
-        let kafka = Arc::clone(&kafka);
-        shutdown.spawn(async move {
-            let arrival = Arrival { stream, peer, read: BytesMut::new() };
-            let deadline = Duration::from_millis(HELLO_DEADLINE_MS);
-            let recognised = tokio::select! {
-                recognised = tokio::time::timeout(deadline, recognise(arrival)) => recognised,
-                () = stop.stopped() => return,
-            };
-            match recognised {
-                Ok(Ok((Protocol::Native, arrival))) => native::serve(arrival, service, stop).await,
-                Ok(Ok((Protocol::ZooKeeper, arrival))) => {
-                    let Arrival { stream, peer, read } = arrival;
-                    let certificate_subject = None;
-                    let arrival = zookeeper::Arrival { stream, peer, read, certificate_subject };
-                    zookeeper::serve(arrival, service, stop).await;
-                }
-                Ok(Ok((Protocol::Kafka, arrival))) => kafka.serve(arrival, stop).await,
-                Ok(Ok(_)) => tracing::info!(%peer, "connection closed: protocol not known"),
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "connection broke"),
-                Err(_) => tracing::debug!(%peer, "connection closed: it said nothing"),
+        match recognised {
+            Ok(Ok((protocol, arrival))) => self.dispatch(protocol, arrival, shutdown).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "connection broke"),
+            Err(_) => tracing::debug!(%peer, "connection closed: it did not say what it speaks"),
+        }
+        drop(permit);
+    }
+
+    async fn dispatch(&self, protocol: Protocol, arrival: Arrival, shutdown: Shutdown) {
+        let (peer, service) = (arrival.peer, Arc::clone(&self.service));
+        match protocol {
+            Protocol::Native => native::serve(arrival, service, shutdown).await,
+            Protocol::Kafka => self.kafka.serve(arrival, shutdown).await,
+            Protocol::ZooKeeper => zookeeper::serve(arrival, service, shutdown).await,
+            Protocol::FourLetterWord => {
+                tracing::info!(%peer, "connection closed: not offered yet");
             }
-            drop(permit);
-        });
+            Protocol::Unclear | Protocol::Unknown => {
+                tracing::info!(%peer, "connection closed: protocol not known");
+            }
+        }
     }
 }
 
 /// Reads until it is clear which protocol is spoken.
 async fn recognise(mut arrival: Arrival) -> std::io::Result<(Protocol, Arrival)> {
+    let first_byte = Duration::from_millis(FIRST_BYTE_DEADLINE_MS);
     loop {
         match protocol_of(&arrival.read) {
             Protocol::Unclear => {}
             protocol => return Ok((protocol, arrival)),
         }
-        if arrival.stream.read_buf(&mut arrival.read).await? == 0 {
+        let reading = arrival.stream.read_buf(&mut arrival.read);
+        let size = tokio::time::timeout(first_byte, reading).await;
+        if size.map_err(|_| std::io::ErrorKind::TimedOut)?? == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
     }
 }
 
+/// Tells the protocols apart. A ZooKeeper client's first packet is a length and the protocol's
+/// version, which is 0; a Kafka client's a length, an API and its version. What cannot be either
+/// (HTTP, TLS) is known by its first byte.
 fn protocol_of(read: &[u8]) -> Protocol {
     if read.starts_with(&PREAMBLE) {
         return Protocol::Native;
     }
     if PREAMBLE.starts_with(read) {
         return Protocol::Unclear;
+    }
+    match four_letter::is_word(read) {
+        Some(true) => return Protocol::FourLetterWord,
+        None => return Protocol::Unclear,
+        Some(false) => {}
     }
     match (zookeeper::recognise(read), kafka::is_kafka(read)) {
         (Some(true), _) => Protocol::ZooKeeper,

@@ -18,10 +18,9 @@ use ottla_common::types::SessionId;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::Arrival;
+use super::{Arrival, Reader, Writer};
 use crate::limits::{
     CLOSE_DEADLINE_MS, HELLO_DEADLINE_MS, HELLO_SIZE_MAX, REQUEST_BYTES_IN_FLIGHT_MAX,
     REQUESTS_IN_FLIGHT_MAX,
@@ -42,7 +41,7 @@ const REQUEST_OVERHEAD: usize = 256;
 
 /// Requests as they arrive.
 struct Requests {
-    stream: OwnedReadHalf,
+    stream: Reader,
     read: BytesMut,
 }
 
@@ -56,7 +55,7 @@ struct UnknownRequest {
 
 /// Serves a connection from its hello to its end.
 pub async fn serve(arrival: Arrival, service: Arc<Service>, shutdown: Shutdown) {
-    let Arrival { stream, peer, mut read } = arrival;
+    let Arrival { stream, peer, mut read, connection, .. } = arrival;
     let _ = read.split_to(PREAMBLE.len());
     let (stream, mut sink) = stream.into_split();
     let mut requests = Requests { stream, read };
@@ -83,7 +82,10 @@ pub async fn serve(arrival: Arrival, service: Arc<Service>, shutdown: Shutdown) 
         service.open_session(opening, outbox.clone()).await
     };
     let (session, conversation) = match session {
-        Ok(Granted { grant, conversation }) => (Ok(grant), Some(conversation)),
+        Ok(Granted { grant, conversation }) => {
+            connection.session_opened(grant.session_id.0, grant.session_timeout_ms);
+            (Ok(grant), Some(conversation))
+        }
         Err(error) => {
             tracing::info!(%peer, client_name, %error, "session refused");
             (Err(error), None)
@@ -135,7 +137,7 @@ impl Ending {
 /// Runs a connection after its hello.
 async fn converse(
     mut requests: Requests,
-    sink: OwnedWriteHalf,
+    sink: Writer,
     conversation: Conversation,
     (service, outbox, shutdown): (&Service, &Outbox, &Shutdown),
 ) -> Ending {
@@ -249,14 +251,14 @@ async fn keep_alive<T>(
     }
 }
 
-async fn send(sink: &mut OwnedWriteHalf, hello: &ServerHello) -> Result<(), CodecError> {
+async fn send(sink: &mut Writer, hello: &ServerHello) -> Result<(), CodecError> {
     let mut bytes = BytesMut::new();
     encode_frame(hello, FRAME_SIZE_MAX, &mut bytes)?;
     Ok(sink.write_all(&bytes).await?)
 }
 
 /// Sends what is put into the outbox until the connection ends, and then says why.
-async fn send_all(mut sink: OwnedWriteHalf, outbox: &Outbox) -> Ending {
+async fn send_all(mut sink: Writer, outbox: &Outbox) -> Ending {
     let deadline = async {
         outbox.until_closed().await;
         tokio::time::sleep(Duration::from_millis(CLOSE_DEADLINE_MS)).await;

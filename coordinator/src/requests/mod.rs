@@ -14,6 +14,7 @@ mod upkeep;
 
 use std::sync::Arc;
 
+use ottla_common::clock::Clock;
 use ottla_common::types::{MemberId, SessionId};
 
 pub use ask::{Ask, WatchesToSet};
@@ -60,6 +61,11 @@ impl Service {
     /// What is configured.
     pub fn options(&self) -> &ServiceOptions {
         &self.options
+    }
+
+    /// This member's clock.
+    pub fn clock(&self) -> &Clock {
+        self.ensemble.clock()
     }
 
     /// The applied state.

@@ -21,6 +21,7 @@ use tokio_util::io::poll_read_buf;
 use super::handshake::Opened;
 use super::reply;
 use super::translate::{self, Expected};
+use crate::frontends::connections::Registered;
 use crate::limits::{CLOSE_DEADLINE_MS, ZOOKEEPER_MESSAGE_SIZE_MAX};
 use crate::requests::{Conversation, Service, Submission};
 use crate::watches::{Outbox, Outgoing};
@@ -46,6 +47,7 @@ pub struct Connection<S> {
     stream: S,
     conversation: Conversation,
     outbox: Outbox,
+    figures: Registered,
     input: Input,
     output: Output,
     /// What the requests in flight are to be answered with, in their order.
@@ -77,12 +79,13 @@ enum Exchanged {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub fn new(opened: Opened<S>, service: Arc<Service>) -> Self {
-        let Opened { stream, read, conversation, outbox } = opened;
+        let Opened { stream, read, conversation, outbox, figures } = opened;
         Self {
             service,
             stream,
             conversation,
             outbox,
+            figures,
             input: Input { bytes: read, read_size: READ_SIZE_MIN, is_over: false },
             output: Output::default(),
             expected: VecDeque::new(),
@@ -131,7 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Hands over the requests that have been read, as far as there is place for them. Returns
     /// whether there is place for more.
     fn take_requests(&mut self) -> io::Result<bool> {
-        let mut is_first = true;
+        let mut now_ms = None;
         loop {
             if !self.conversation.has_place() || self.outbox.is_full() {
                 return Ok(false);
@@ -139,12 +142,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let Some(message) = self.input.message()? else { return Ok(true) };
             let size = message.len();
             let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-            let (expected, ask) = translate::request(message).map_err(malformed)?;
-            self.input.bytes.advance(4 + size);
-            if is_first {
+            let received_ms = *now_ms.get_or_insert_with(|| {
                 self.service.touch(self.conversation.session_id());
-                is_first = false;
-            }
+                self.service.clock().monotonic_ms()
+            });
+            let (expected, ask) = translate::request(message, received_ms).map_err(malformed)?;
+            self.input.bytes.advance(4 + size);
+            self.figures.received(expected.op, expected.xid.into());
             self.requests_ever += 1;
             self.expected.push_back(expected);
             self.conversation.submit(Submission {
@@ -158,11 +162,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Puts what is in the outbox into bytes. Returns whether the connection lives on.
     fn fill_output(&mut self) -> bool {
+        let clock = self.service.clock();
         while self.output.bytes.len() < BATCH_SIZE {
             let lives = self.outbox.take_now(BATCH_SIZE, &mut self.taken);
             if self.taken.is_empty() {
                 return lives;
             }
+            let (now_ms, wall_time_ms) = (clock.monotonic_ms(), clock.wall_time_ms());
+            self.figures.sent(self.taken.len() as u64);
             for outgoing in self.taken.drain(..) {
                 match outgoing {
                     Outgoing::Reply { zxid, result, .. } => {
@@ -172,6 +179,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                             return false;
                         }
                         let Some(expected) = self.expected.pop_front() else { return false };
+                        let latency_ms = now_ms.saturating_sub(expected.received_ms);
+                        self.figures.answered(zxid.0, latency_ms, wall_time_ms);
                         reply::put_reply(&expected, zxid, result, &mut self.output.bytes);
                     }
                     Outgoing::Watch(event) => reply::put_event(&event, &mut self.output.bytes),

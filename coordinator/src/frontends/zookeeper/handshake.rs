@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::Arrival;
 use super::jute::{Jute, Reader, put_message};
 use super::messages::{ConnectRequest, ConnectResponse};
+use crate::frontends::connections::Registered;
 use crate::limits::{HELLO_DEADLINE_MS, PASSWORD_SIZE};
 use crate::requests::{Conversation, Granted, Opening, Service};
 use crate::tree::Identity;
@@ -30,6 +31,8 @@ pub struct Opened<S> {
     pub read: BytesMut,
     pub conversation: Conversation,
     pub outbox: Outbox,
+    /// Counts what is exchanged.
+    pub figures: Registered,
 }
 
 /// Reads the first message and answers it. None if the client gets no session.
@@ -37,7 +40,7 @@ pub async fn open<S>(arrival: Arrival<S>, service: &Arc<Service>) -> io::Result<
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Arrival { mut stream, peer, mut read, certificate_subject } = arrival;
+    let Arrival { mut stream, peer, mut read, certificate_subject, connection } = arrival;
     let deadline = Duration::from_millis(HELLO_DEADLINE_MS);
     let request = tokio::time::timeout(deadline, first_message(&mut stream, &mut read)).await;
     let request = request.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -74,7 +77,9 @@ where
                 service.connection_ended(session_id, id, false);
                 return Err(error);
             }
-            Ok(Some(Opened { stream, read, conversation, outbox }))
+            let figures = connection;
+            figures.session_opened(grant.session_id.0, grant.session_timeout_ms);
+            Ok(Some(Opened { stream, read, conversation, outbox, figures }))
         }
         Err(CoordinationError::SessionExpired) => {
             let passwd = Some(vec![0; PASSWORD_SIZE]);

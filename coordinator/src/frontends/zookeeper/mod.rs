@@ -12,28 +12,14 @@ pub mod messages;
 mod reply;
 mod translate;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use ottla_common::shutdown::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::connection::Connection;
+pub use super::Arrival;
 use crate::requests::Service;
-
-/// A connection whose client speaks ZooKeeper's protocol.
-#[derive(Debug)]
-pub struct Arrival<S> {
-    /// The connection, encrypted or not.
-    pub stream: S,
-    /// Where it comes from.
-    pub peer: SocketAddr,
-    /// What has been read of it so far.
-    pub read: BytesMut,
-    /// The subject of the certificate that the client has shown.
-    pub certificate_subject: Option<String>,
-}
 
 /// Whether the first bytes of a connection can be those of ZooKeeper's protocol: the length of a
 /// first message that is not too long, and the protocol's version, which is 0. None if there are

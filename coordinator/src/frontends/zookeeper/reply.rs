@@ -25,7 +25,7 @@ pub fn put_reply(
     result: Result<Answer, CoordinationError>,
     out: &mut BytesMut,
 ) {
-    let Expected { xid, shape } = expected;
+    let Expected { xid, shape, .. } = expected;
     // ZooKeeper's.
     let zxid = if *shape == Shape::Auth { 0 } else { zxid.0 };
     put_message(out, |out| match (shape, result) {

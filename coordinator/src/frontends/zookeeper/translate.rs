@@ -15,6 +15,10 @@ use crate::watches::WatchKind;
 pub struct Expected {
     /// The request's number.
     pub xid: i32,
+    /// What kind of request it is.
+    pub op: i32,
+    /// When it was read, in milliseconds of a monotonic clock.
+    pub received_ms: u64,
     /// What stands behind the reply's header.
     pub shape: Shape,
 }
@@ -60,7 +64,7 @@ pub enum Shape {
 
 /// Reads a request. An error if not even its header can be read: then the connection is of no more
 /// use.
-pub fn request(message: &[u8]) -> Result<(Expected, Ask), JuteError> {
+pub fn request(message: &[u8], received_ms: u64) -> Result<(Expected, Ask), JuteError> {
     let mut reader = Reader::new(message);
     let RequestHeader { xid, op } = reader.read()?;
     let (shape, ask) = match Request::decode(op, &mut reader) {
@@ -71,7 +75,7 @@ pub fn request(message: &[u8]) -> Result<(Expected, Ask), JuteError> {
             refused(error_code::MARSHALLING_ERROR)
         }
     };
-    Ok((Expected { xid, shape }, ask))
+    Ok((Expected { xid, op, received_ms, shape }, ask))
 }
 
 /// Answers with an error in the request's turn.
