@@ -103,3 +103,21 @@ pub const KAFKA_STALL_MS: u64 = 30_000;
 
 /// How long a Kafka client that was told of brokers may go on asking, in milliseconds.
 pub const KAFKA_LINGER_MS: u64 = 500;
+/// The longest message of one member to another, in bytes: several entries, or one that is as long
+/// as a record of the log may be.
+pub const PEER_FRAME_SIZE_MAX: usize = 32 * 1024 * 1024;
+
+/// The most messages that wait to be sent to one member.
+pub const PEER_MESSAGES_QUEUED_MAX: usize = 8_192;
+
+/// How many bytes of messages may wait to be sent to one member.
+pub const PEER_BYTES_QUEUED_MAX: usize = 64 * 1024 * 1024;
+
+/// How long two members may take to come to know each other, in milliseconds.
+pub const PEER_HANDSHAKE_DEADLINE_MS: u64 = 2_000;
+
+/// How many connections may be before the end of their handshake at a time.
+pub const PEER_HANDSHAKES_MAX: usize = 64;
+
+/// How long another member may take to read what is sent to it, in milliseconds.
+pub const PEER_WRITE_DEADLINE_MS: u64 = 5_000;

@@ -16,6 +16,7 @@
 mod apply;
 mod driver;
 mod load;
+pub mod peers;
 pub mod raft;
 mod snapshotter;
 #[cfg(test)]
