@@ -1,4 +1,5 @@
-//! `cargo dev verify | fix | up | history`: what a developer does every day, the same for all of us.
+//! `cargo dev verify | fix | up | history`: what a developer does every day, the same for all of
+//! us.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};

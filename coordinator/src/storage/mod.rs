@@ -15,10 +15,10 @@
 //! **Segments.** A header of 32 bytes (magic `OTTLALOG`, format, a random salt, the first index,
 //! CRC-32C), then records, each at a multiple of 8: a header of 40 bytes (CRC-32C, length, index,
 //! term, the leader's wall clock, the first index of the batch in seven bytes, and in the last byte
-//! what kind of entry it is), the payload (by its kind: a `Command` or a `Membership` in MessagePack,
-//! or nothing) and zeros up to the next multiple of 8. All numbers are little-endian; a record's CRC
-//! begins with the salt of its segment. Space is reserved ahead in steps of a few MiB, so that a
-//! segment ends in zeros. The index is the zxid.
+//! what kind of entry it is), the payload (by its kind: a `Command` or a `Membership` in
+//! MessagePack, or nothing) and zeros up to the next multiple of 8. All numbers are little-endian;
+//! a record's CRC begins with the salt of its segment. Space is reserved ahead in steps of a few
+//! MiB, so that a segment ends in zeros. The index is the zxid.
 //!
 //! **Writing.** All proposals that wait become one batch: one write, one `fdatasync`. Only then are
 //! they acknowledged. A new segment is written aside, flushed and renamed, the folder flushed and

@@ -114,7 +114,9 @@ fn bad_registers_are_flagged() {
         ("/r set value=a x=0 v=1 0..10\n/r set value=b x=0 v=1 0..10", "made twice"),
         // Acknowledged, then gone.
         (
-            "/r set value=a x=-1 v=1 0..10\n/r set value=b x=-1 v=2 20..30\n/r get value=a v=1 40..50",
+            "/r set value=a x=-1 v=1 0..10
+             /r set value=b x=-1 v=2 20..30
+             /r get value=a v=1 40..50",
             "not linearizable",
         ),
         // A read from the future: before the write was asked for.
@@ -167,7 +169,9 @@ fn bad_sequences_are_flagged() {
 fn bad_ephemerals_are_flagged() {
     for (bad, expected) in [
         (
-            "/e create_ephemeral session=1\n1 session session=1 lives=false\nm ephemerals paths=[\"/e\"]",
+            "/e create_ephemeral session=1
+             1 session session=1 lives=false
+             m ephemerals paths=[\"/e\"]",
             "left behind",
         ),
         (

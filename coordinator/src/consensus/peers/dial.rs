@@ -160,7 +160,8 @@ fn encode<M: PeerMessage>(message: &M, bytes: &mut BytesMut) -> Result<(), Codec
 }
 
 impl<M: PeerMessage, R: Receiver<M>> Shared<M, R> {
-    /// Tells why a member cannot be reached: that it is away is ordinary, that it is refused is not.
+    /// Tells why a member cannot be reached: that it is away is ordinary, that it is refused is
+    /// not.
     fn tell(&self, to: MemberId, address: &str, error: &HandshakeError) {
         if let HandshakeError::Codec(CodecError::Io(error)) = error {
             tracing::debug!(member_id = %to, address, %error, "cannot reach a member");

@@ -8,11 +8,12 @@
 //! ```
 //!
 //! A proof is HMAC-SHA256 under the shared key over a word that tells the side, the bytes of the
-//! hello and the acceptor's nonce. Both nonces are fresh, so that nothing overheard proves anything,
-//! and the side's word keeps a proof from being sent back as the other side's. The acceptor tells no
-//! reason before the dialler has proved to know the key, but that the versions differ. The key
-//! proves who may speak, it does not hide what is said, nor keep a connection from being taken over
-//! by someone in its path: where that can happen, members must meet over TLS or a private network.
+//! hello and the acceptor's nonce. Both nonces are fresh, so that nothing overheard proves
+//! anything, and the side's word keeps a proof from being sent back as the other side's. The
+//! acceptor tells no reason before the dialler has proved to know the key, but that the versions
+//! differ. The key proves who may speak, it does not hide what is said, nor keep a connection from
+//! being taken over by someone in its path: where that can happen, members must meet over TLS or a
+//! private network.
 
 use bytes::BytesMut;
 use hmac::{Hmac, KeyInit, Mac};

@@ -15,7 +15,8 @@ pub struct RaftConfig {
     /// This member.
     pub member_id: MemberId,
     /// The shortest time without a leader after which a member campaigns; the longest is twice as
-    /// much. Also how long a leader is safe from elections after it was heard. Equal on all members.
+    /// much. Also how long a leader is safe from elections after it was heard. Equal on all
+    /// members.
     pub election_timeout_ms: u64,
     /// How often a leader tells that it is alive.
     pub heartbeat_interval_ms: u64,
