@@ -169,7 +169,7 @@ impl<M: PeerMessage, R: Receiver<M>> Shared<M, R> {
         }
         let what = format!("{address}: {error}");
         if let Some(before) = self.refusals.is_due(&what, Instant::now()) {
-            tracing::warn!(member_id = %to, address, %error, before, "no understanding with a member");
+            tracing::warn!(member_id = %to, address, %error, before, "a member is refused");
         }
     }
 }
