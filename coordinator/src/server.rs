@@ -69,6 +69,7 @@ impl Server {
             idle_check_interval_ms: config.idle_check_interval_ms,
             super_digest: config.super_digest,
             kafka_listener_name: config.kafka_listener_name,
+            zookeeper: config.zookeeper,
         };
         let service = Arc::new(Service::new(options, live, ensemble));
         let (expiring, stop) = (Arc::clone(&service), shutdown.clone());

@@ -21,6 +21,7 @@ pub use ask::{Ask, WatchesToSet};
 pub use opening::{Granted, Opening};
 pub use session_queue::{Conversation, Submission};
 
+use crate::config::zookeeper::ZooKeeperOptions;
 use crate::consensus::Ensemble;
 use crate::tree::Identity;
 use crate::watches::LiveState;
@@ -42,6 +43,8 @@ pub struct ServiceOptions {
     pub super_digest: Option<String>,
     /// The brokers' listener that Kafka's clients are told, if one is configured.
     pub kafka_listener_name: Option<String>,
+    /// What only clients of ZooKeeper's protocol notice.
+    pub zookeeper: ZooKeeperOptions,
 }
 
 /// What all connections of a member share.
