@@ -68,6 +68,8 @@ impl Server {
             expiry_tick_ms: config.expiry_tick_ms,
             idle_check_interval_ms: config.idle_check_interval_ms,
             super_digest: config.super_digest,
+            enforces_quota: false,
+            skips_acl: false,
             kafka_listener_name: config.kafka_listener_name,
             zookeeper: config.zookeeper,
         };

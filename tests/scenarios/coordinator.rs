@@ -244,7 +244,7 @@ impl Actor {
             session_id: self.session_id,
             connection_epoch: self.connection_epoch,
             identities: self.identities.clone(),
-            action,
+            ..Command::by_ensemble(action)
         }
     }
 }

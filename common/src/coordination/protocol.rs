@@ -258,6 +258,15 @@ pub enum Op {
         /// Who may do what.
         acl: Vec<Acl>,
     },
+    /// Makes a node that has no data at all, which ZooKeeper's clients tell from data without bytes.
+    CreateWithoutData {
+        /// The path; a sequential node's number is appended to it.
+        path: String,
+        /// The kind of node.
+        mode: CreateMode,
+        /// Who may do what.
+        acl: Vec<Acl>,
+    },
     /// Removes a node that has no children.
     Delete {
         /// The node.
@@ -279,6 +288,13 @@ pub enum Op {
         /// The new data.
         #[serde(with = "serde_bytes")]
         data: Vec<u8>,
+        /// The version of its data that it must have.
+        version: Option<i32>,
+    },
+    /// Takes a node's data away; see [`Op::CreateWithoutData`].
+    ClearData {
+        /// The node.
+        path: String,
         /// The version of its data that it must have.
         version: Option<i32>,
     },
@@ -665,6 +681,12 @@ pub enum CoordinationError {
     /// The member has not yet applied what the client has seen.
     #[error("this member is behind what the client has seen")]
     MemberBehind,
+    /// The node's quota does not allow it.
+    #[error("the quota of {path} is exceeded")]
+    QuotaExceeded {
+        /// The node with the quota.
+        path: String,
+    },
     /// No leader, or no majority: it may be asked again. A write may or may not have been done.
     #[error("the ensemble cannot answer now")]
     Unavailable,

@@ -41,6 +41,10 @@ pub struct ServiceOptions {
     pub idle_check_interval_ms: u64,
     /// The digest identity (`user:hash`) that may do everything, if there is one.
     pub super_digest: Option<String>,
+    /// Whether hard quotas are enforced.
+    pub enforces_quota: bool,
+    /// Whether access lists are not asked.
+    pub skips_acl: bool,
     /// The brokers' listener that Kafka's clients are told, if one is configured.
     pub kafka_listener_name: Option<String>,
     /// What only clients of ZooKeeper's protocol notice.

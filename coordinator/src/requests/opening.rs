@@ -9,7 +9,7 @@ use ottla_common::types::{SessionId, Zxid};
 use super::Service;
 use super::session_queue::{Conversation, RequestQueue};
 use crate::limits::PASSWORD_SIZE;
-use crate::tree::{Action, Command, Effect, Identity};
+use crate::tree::{Action, Command, Effect, Identity, acl};
 use crate::watches::{ConnectionId, Newcomer, Outbox};
 
 /// What a connection asks for when it begins.
@@ -56,6 +56,9 @@ impl Service {
         let address = opening.address.to_canonical().to_string();
         let mut identities = opening.proved;
         identities.insert(0, Identity { scheme: "ip".to_owned(), id: address });
+        if self.options.skips_acl {
+            identities.push(Identity { scheme: acl::SUPER.to_owned(), id: String::new() });
+        }
         let identities: Arc<[Identity]> = identities.into();
         let newcomer = Newcomer {
             session_id,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ottla_common::coordination::protocol::{
     CoordinationError, MemberStatus, Request, WatchEvent, WatchEventKind, permission,
 };
+use ottla_common::types::Zxid;
 
 use super::session_queue::Conversation;
 use super::{Ask, WatchesToSet};
@@ -178,7 +179,8 @@ impl Conversation {
     fn tell(&self, view: &View<'_>, kind: WatchEventKind, path: &str) {
         let node = view.tree().node(path);
         if node.is_none_or(|node| acl::allows(&node.acl, permission::READ, &self.identities)) {
-            let event = WatchEvent { kind, path: path.to_owned(), zxid: view.zxid() };
+            // Which change it was is not known.
+            let event = WatchEvent { kind, path: path.to_owned(), zxid: Zxid(-1) };
             self.outbox.put(Outgoing::Watch(event));
         }
     }

@@ -241,6 +241,7 @@ impl Conversation {
             session_id: self.session_id,
             connection_epoch: self.connection_epoch,
             identities: if is_close { Vec::new() } else { self.identities.to_vec() },
+            enforces_quota: self.service.options.enforces_quota,
             action,
         };
         Task::Write { is_close, proposal: self.service.ensemble.propose(command) }

@@ -45,6 +45,9 @@ pub struct Command {
     pub connection_epoch: u64,
     /// The identities that the connection has proved, for access lists.
     pub identities: Vec<Identity>,
+    /// Whether a node's hard quota refuses it: as the member is configured that asks.
+    #[serde(default)]
+    pub enforces_quota: bool,
     /// What is asked.
     pub action: Action,
 }
@@ -55,8 +58,13 @@ impl Command {
 
     /// A command of the ensemble itself.
     pub fn by_ensemble(action: Action) -> Self {
-        let identities = Vec::new();
-        Self { session_id: Self::ENSEMBLE, connection_epoch: 0, identities, action }
+        Self {
+            session_id: Self::ENSEMBLE,
+            connection_epoch: 0,
+            identities: Vec::new(),
+            enforces_quota: false,
+            action,
+        }
     }
 
     /// The payload of its entry: the origin, then the command in MessagePack.

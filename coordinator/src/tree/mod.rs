@@ -17,6 +17,7 @@ mod multi;
 mod node;
 mod ops;
 pub mod path;
+mod quota;
 mod sessions;
 mod snapshot;
 mod state_machine;
@@ -34,6 +35,7 @@ pub use command::{
 pub use digest::Hasher;
 pub use map::PersistentMap;
 pub use node::{Node, NodeKind};
+pub use quota::Excess;
 pub use sessions::{Session, SessionTable};
 pub use snapshot::{NodeRecord, SnapshotError, SnapshotRecord};
 pub use state_machine::StateMachine;
@@ -52,6 +54,8 @@ pub struct Tree {
     ephemerals: PersistentMap<SessionId, PersistentMap<Arc<str>, ()>>,
     /// Containers and nodes with a time to live.
     mortals: PersistentMap<Arc<str>, ()>,
+    /// The nodes that have a quota.
+    quotas: PersistentMap<Arc<str>, ()>,
 }
 
 /// Who changes the tree when, and what has been changed so far.
@@ -61,6 +65,7 @@ struct Turn<'a> {
     time_ms: i64,
     session_id: SessionId,
     identities: &'a [Identity],
+    enforces_quota: bool,
     changes: Vec<Change>,
 }
 
@@ -95,6 +100,7 @@ impl Tree {
             node_count: 1,
             ephemerals: PersistentMap::default(),
             mortals: PersistentMap::default(),
+            quotas: PersistentMap::default(),
         }
     }
 
@@ -160,6 +166,9 @@ impl Tree {
         let Some((parent, name)) = path::split(path) else { unreachable!("the root is attached") };
         self.digest = self.digest.wrapping_add(node.digest(path));
         self.node_count += 1;
+        if let Some(path) = quota::path_of_limits(path) {
+            self.quotas.insert(path.into(), ());
+        }
         match node.kind {
             NodeKind::Persistent => {}
             NodeKind::Ephemeral(session_id) => {
@@ -200,6 +209,9 @@ impl Tree {
     fn forget(&mut self, path: &str, node: &Node) {
         self.digest = self.digest.wrapping_sub(node.digest(path));
         self.node_count -= 1;
+        if let Some(path) = quota::path_of_limits(path) {
+            self.quotas.remove(path);
+        }
         match node.kind {
             NodeKind::Persistent => {}
             NodeKind::Ephemeral(session_id) => {

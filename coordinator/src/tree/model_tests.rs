@@ -105,7 +105,9 @@ impl Model {
                     Ok(None)
                 }
             }
-            Op::SetAcl { .. } => unreachable!("not generated"),
+            Op::CreateWithoutData { .. } | Op::ClearData { .. } | Op::SetAcl { .. } => {
+                unreachable!("not generated")
+            }
         }
     }
 

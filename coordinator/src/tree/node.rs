@@ -15,6 +15,7 @@ use super::map::PersistentMap;
 #[derive(Clone, Debug)]
 pub struct Node {
     data: Bytes,
+    has_data: bool,
     /// Kept, so that a change of anything else need not read the data again for the digest.
     data_crc: u32,
     /// Who may do what.
@@ -75,6 +76,7 @@ impl Node {
         Self {
             data_crc: crc32c::crc32c(&data),
             data,
+            has_data: true,
             acl,
             kind,
             czxid: zxid,
@@ -94,10 +96,17 @@ impl Node {
         &self.data
     }
 
+    /// The data; none if the node has none at all, which ZooKeeper's clients tell from data without
+    /// bytes.
+    pub fn data_if_any(&self) -> Option<&Bytes> {
+        self.has_data.then_some(&self.data)
+    }
+
     /// Replaces the data.
-    pub fn set_data(&mut self, data: Bytes) {
-        self.data_crc = crc32c::crc32c(&data);
-        self.data = data;
+    pub fn set_data(&mut self, data: Option<Bytes>) {
+        self.has_data = data.is_some();
+        self.data = data.unwrap_or_default();
+        self.data_crc = crc32c::crc32c(&self.data);
     }
 
     /// The stat as clients see it.
@@ -131,7 +140,7 @@ impl Node {
     pub fn digest(&self, path: &str) -> u64 {
         let mut hash = digest::Hasher::new(path);
         let stat = self.stat();
-        hash.add(u64::from(self.data_crc));
+        hash.add(u64::from(self.data_crc) | u64::from(!self.has_data) << 32);
         for field in [stat.czxid.0, stat.mzxid.0, stat.pzxid.0, stat.ctime_ms, stat.mtime_ms] {
             hash.add(field.cast_unsigned());
         }

@@ -19,7 +19,7 @@ type Result<T, E = CoordinationError> = std::result::Result<T, E>;
 /// A node to be made.
 struct NewNode<'a> {
     path: &'a str,
-    data: &'a [u8],
+    data: Option<&'a [u8]>,
     mode: CreateMode,
     acl: &'a [Acl],
 }
@@ -29,11 +29,15 @@ impl Tree {
     pub(super) fn apply(&mut self, turn: &mut Turn<'_>, op: &Op) -> Result<OpResult> {
         match op {
             Op::Create { path, data, mode, acl } => {
-                self.create(turn, &NewNode { path, data, mode: *mode, acl })
+                self.create(turn, &NewNode { path, data: Some(data), mode: *mode, acl })
+            }
+            Op::CreateWithoutData { path, mode, acl } => {
+                self.create(turn, &NewNode { path, data: None, mode: *mode, acl })
             }
             Op::Delete { path, version } => self.delete(turn, path, *version),
             Op::DeleteRecursive { path, version } => self.delete_recursive(turn, path, *version),
-            Op::SetData { path, data, version } => self.set_data(turn, path, data, *version),
+            Op::SetData { path, data, version } => self.set_data(turn, path, Some(data), *version),
+            Op::ClearData { path, version } => self.set_data(turn, path, None, *version),
             Op::SetAcl { path, acl, version } => self.set_acl(turn, path, acl, *version),
             Op::Check { path, version, czxid } => self.check(turn, path, *version, *czxid),
             Op::CheckAbsent { path } => self.check_absent(turn, path),
@@ -47,7 +51,8 @@ impl Tree {
         } else {
             path::validate(new.path)?;
         }
-        check_data_size(new.data)?;
+        let size = new.data.map_or(0, <[u8]>::len);
+        check_data_size(size)?;
         let Some((parent_path, _)) = new.path.rsplit_once('/') else {
             unreachable!("a valid path has a slash");
         };
@@ -68,15 +73,18 @@ impl Tree {
             let path = parent_path.to_owned();
             return Err(CoordinationError::NoChildrenForEphemerals { path });
         }
+        self.check_quota(turn, &path, (1, signed(size)))?;
         let parent_acl = Arc::clone(&parent.acl);
         let acl: AclList = if *acl == *parent_acl { Arc::clone(&parent_acl) } else { acl.into() };
-        let node = Node::new(Bytes::copy_from_slice(new.data), acl, kind, turn.zxid, turn.time_ms);
+        let mut node = Node::new(Bytes::new(), acl, kind, turn.zxid, turn.time_ms);
+        node.set_data(new.data.map(Bytes::copy_from_slice));
         let stat = node.stat();
         turn.note(ChangeKind::Created, &path, &node, &parent_acl);
         self.attach(&path, node, |parent| {
             parent.children_created = parent.children_created.wrapping_add(1);
             parent.pzxid = turn.zxid;
         });
+        self.count_for_quota(&path, (1, signed(size)));
         Ok(OpResult::Created { path, stat })
     }
 
@@ -120,6 +128,9 @@ impl Tree {
             self.forget(path, node);
         }
         self.detach(path, turn.zxid);
+        for (path, node) in &doomed {
+            self.count_for_quota(path, (-1, -signed(node.data().len())));
+        }
         Ok(OpResult::Deleted)
     }
 
@@ -127,20 +138,24 @@ impl Tree {
         &mut self,
         turn: &mut Turn<'_>,
         path: &str,
-        data: &[u8],
+        data: Option<&[u8]>,
         version: Option<i32>,
     ) -> Result<OpResult> {
         path::validate(path)?;
-        check_data_size(data)?;
+        let size = data.map_or(0, <[u8]>::len);
+        check_data_size(size)?;
         let node = self.existing(path)?;
         acl::check(&node.acl, permission::WRITE, turn.identities, path)?;
         check_version(node.version, version, path)?;
+        let grown = signed(size) - signed(node.data().len());
+        self.check_quota(turn, path, (0, grown))?;
         self.update(path, |node| {
-            node.set_data(Bytes::copy_from_slice(data));
+            node.set_data(data.map(Bytes::copy_from_slice));
             node.version = node.version.wrapping_add(1);
             node.mzxid = turn.zxid;
             node.mtime_ms = turn.time_ms;
         });
+        self.count_for_quota(path, (0, grown));
         let node = self.existing(path)?;
         turn.note(ChangeKind::DataSet, path, node, &self.parent_acl(path));
         Ok(OpResult::Set { stat: node.stat() })
@@ -151,7 +166,7 @@ impl Tree {
     pub(super) fn set_config(&mut self, turn: &mut Turn<'_>, config: &str) {
         const PATH: &str = "/zookeeper/config";
         self.update(PATH, |node| {
-            node.set_data(Bytes::copy_from_slice(config.as_bytes()));
+            node.set_data(Some(Bytes::copy_from_slice(config.as_bytes())));
             node.version = -1;
             node.mzxid = turn.zxid;
             node.mtime_ms = turn.time_ms;
@@ -237,6 +252,7 @@ impl Tree {
         let node = self.detach(path, turn.zxid);
         self.forget(path, &node);
         turn.note(ChangeKind::Deleted, path, &node, &parent_acl);
+        self.count_for_quota(path, (-1, -signed(node.data().len())));
     }
 
     fn existing(&self, path: &str) -> Result<&Arc<Node>> {
@@ -303,8 +319,13 @@ fn kind_of(mode: CreateMode, session_id: SessionId) -> Result<(NodeKind, bool)> 
     })
 }
 
-fn check_data_size(data: &[u8]) -> Result<()> {
-    if data.len() <= NODE_DATA_SIZE_MAX {
+/// A length that may be subtracted.
+fn signed(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}
+
+fn check_data_size(size: usize) -> Result<()> {
+    if size <= NODE_DATA_SIZE_MAX {
         return Ok(());
     }
     let limit = format!("{NODE_DATA_SIZE_MAX} bytes of data in a node");

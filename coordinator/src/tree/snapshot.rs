@@ -41,7 +41,7 @@ pub struct SessionRecord {
 pub struct NodeRecord {
     path: String,
     #[serde(with = "serde_bytes")]
-    data: Vec<u8>,
+    data: Option<Vec<u8>>,
     /// None if it is equal to the parent's.
     acl: Option<Vec<Acl>>,
     kind: NodeKind,
@@ -89,7 +89,7 @@ impl StateMachine {
         let nodes = self.tree.walk("/").map(|(path, node)| {
             SnapshotRecord::Node(NodeRecord {
                 acl: self.own_acl(&path, &node),
-                data: node.data().to_vec(),
+                data: node.data_if_any().map(|data| data.to_vec()),
                 path,
                 kind: node.kind,
                 czxid: node.czxid,
@@ -177,7 +177,8 @@ impl Tree {
 impl NodeRecord {
     fn into_node(self, parent_acl: &Arc<[Acl]>) -> Node {
         let acl = self.acl.map_or_else(|| Arc::clone(parent_acl), Into::into);
-        let mut node = Node::new(Bytes::from(self.data), acl, self.kind, self.czxid, self.ctime_ms);
+        let mut node = Node::new(Bytes::new(), acl, self.kind, self.czxid, self.ctime_ms);
+        node.set_data(self.data.map(Bytes::from));
         node.mzxid = self.mzxid;
         node.pzxid = self.pzxid;
         node.mtime_ms = self.mtime_ms;

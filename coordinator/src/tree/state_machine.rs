@@ -52,6 +52,7 @@ impl StateMachine {
             time_ms,
             session_id: command.session_id,
             identities: &command.identities,
+            enforces_quota: command.enforces_quota,
             changes: Vec::new(),
         };
         let outcome = self.decide(&mut turn, command);
@@ -152,6 +153,7 @@ fn check_owner(session_id: SessionId, op: &Op) -> Result<(), CoordinationError> 
     use ottla_common::coordination::protocol::CreateMode::{Ephemeral, EphemeralSequential};
     match op {
         Op::Create { mode: Ephemeral | EphemeralSequential, .. }
+        | Op::CreateWithoutData { mode: Ephemeral | EphemeralSequential, .. }
             if session_id == Command::ENSEMBLE =>
         {
             let reason = "an ephemeral node needs a session".to_owned();

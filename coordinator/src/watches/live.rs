@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use ottla_common::coordination::protocol::{CoordinationError, WatchEvent, permission};
+use ottla_common::coordination::protocol::{ChangeKind, CoordinationError, WatchEvent, permission};
 use ottla_common::types::{SessionId, Zxid};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
@@ -13,7 +13,12 @@ use super::history::{Committed, History};
 use super::outbox::{Closed, Outbox, Outgoing};
 use super::table::{ConnectionId, WatchKind, WatchTable};
 use crate::limits::{HISTORY_COMMANDS_MAX, HISTORY_SIZE_MAX, WATCHES_PER_CONNECTION_MAX};
-use crate::tree::{Action, Change, Command, Effect, Identity, Outcome, StateMachine, Tree, acl};
+use crate::tree::{
+    Action, Change, Command, Effect, Excess, Identity, Outcome, StateMachine, Tree, acl,
+};
+
+/// How often exceeded quotas are logged.
+const QUOTA_TOLD_EVERY_MS: i64 = 10_000;
 
 /// The state that is applied on this member, with those who wait for its changes. One task applies
 /// (the consensus' apply task); anyone reads.
@@ -29,6 +34,8 @@ pub struct LiveState {
 struct State {
     machine: StateMachine,
     history: History,
+    /// When a quota was last told to be exceeded, by the log's time.
+    quota_told_ms: i64,
 }
 
 /// The connections of this member.
@@ -80,7 +87,7 @@ impl LiveState {
     pub fn new(machine: StateMachine) -> Self {
         let zxid = machine.zxid();
         Self {
-            state: RwLock::new(State { machine, history: new_history(zxid) }),
+            state: RwLock::new(State { machine, history: new_history(zxid), quota_told_ms: 0 }),
             audience: Mutex::default(),
             applied: watch::Sender::new(zxid),
         }
@@ -92,6 +99,9 @@ impl LiveState {
     pub fn apply(&self, zxid: Zxid, time_ms: i64, command: &Command) -> Outcome {
         let mut state = self.state.write();
         let (outcome, changes) = state.machine.apply(zxid, time_ms, command);
+        if state.machine.tree().has_quotas() {
+            state.tell_of_quotas(&changes, time_ms);
+        }
         let mut audience = self.audience.lock();
         for change in &changes {
             audience.tell(zxid, change);
@@ -127,7 +137,7 @@ impl LiveState {
         let mut state = self.state.write();
         assert!(machine.zxid() >= state.machine.zxid(), "a snapshot older than the state");
         let zxid = machine.zxid();
-        *state = State { machine, history: new_history(zxid) };
+        *state = State { machine, history: new_history(zxid), quota_told_ms: 0 };
         for connection in self.audience.lock().connections.values() {
             connection.outbox.close(Closed::Because(CoordinationError::MemberBehind));
         }
@@ -250,6 +260,24 @@ impl View<'_> {
         }
         audience.watches.add(id, kind, path);
         Ok(())
+    }
+}
+
+impl State {
+    /// Logs the quotas that changes have exceeded, but not at every one of them.
+    fn tell_of_quotas(&mut self, changes: &[Change], time_ms: i64) {
+        if time_ms < self.quota_told_ms.saturating_add(QUOTA_TOLD_EVERY_MS) {
+            return;
+        }
+        let grown =
+            |change: &&Change| matches!(change.kind, ChangeKind::Created | ChangeKind::DataSet);
+        for change in changes.iter().filter(grown) {
+            for excess in self.machine.tree().exceeded_quotas(&change.path, (0, 0)) {
+                let Excess { path, what, actual, limit, .. } = excess;
+                tracing::warn!(path, what, actual, limit, "quota exceeded");
+                self.quota_told_ms = time_ms;
+            }
+        }
     }
 }
 

@@ -571,3 +571,6 @@ impl From<protocol::Stat> for Stat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

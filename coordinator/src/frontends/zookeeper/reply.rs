@@ -34,9 +34,12 @@ pub fn put_reply(
             ReplyHeader { xid: *xid, zxid, err: 0 }.encode(out);
             put_failed_multi(shapes, index, &error, out);
         }
-        (shape, Ok(Answer::Exists(None))) => {
-            let err = if *shape == Shape::Stat { error_code::NO_NODE } else { error_code::OK };
-            ReplyHeader { xid: *xid, zxid, err }.encode(out);
+        (_, Ok(Answer::Exists(None))) => {
+            ReplyHeader { xid: *xid, zxid, err: error_code::NO_NODE }.encode(out);
+        }
+        // ZooKeeper does not ask whether a path that is read can be one.
+        (shape, Err(CoordinationError::BadArguments { .. })) if shape.is_of_a_node() => {
+            ReplyHeader { xid: *xid, zxid, err: error_code::NO_NODE }.encode(out);
         }
         (_, Err(error)) => ReplyHeader { xid: *xid, zxid, err: code(&error) }.encode(out),
         (shape, Ok(answer)) => {
@@ -49,7 +52,7 @@ pub fn put_reply(
 /// Appends a watch event.
 pub fn put_event(event: &WatchEvent, out: &mut BytesMut) {
     put_message(out, |out| {
-        ReplyHeader { xid: xid::WATCH_EVENT, zxid: -1, err: 0 }.encode(out);
+        ReplyHeader { xid: xid::WATCH_EVENT, zxid: event.zxid.0, err: 0 }.encode(out);
         let kind = match event.kind {
             WatchEventKind::NodeCreated => 1,
             WatchEventKind::NodeDeleted => 2,
@@ -87,7 +90,10 @@ fn put_answer(shape: &Shape, answer: Answer, out: &mut BytesMut) {
             put_multi_end(out);
         }
         (_, Answer::Data(node)) => {
-            put_slice(node.data(), out);
+            match node.data_if_any() {
+                Some(data) => put_slice(data, out),
+                None => out.put_i32(-1),
+            }
             Stat::from(node.stat()).encode(out);
         }
         (_, Answer::Exists(Some(stat))) => Stat::from(stat).encode(out),
@@ -202,6 +208,7 @@ pub fn code(error: &CoordinationError) -> i32 {
         CoordinationError::InvalidAcl => error_code::INVALID_ACL,
         CoordinationError::BadArguments { .. } => error_code::BAD_ARGUMENTS,
         CoordinationError::MultiFailed { error, .. } => code(error),
+        CoordinationError::QuotaExceeded { .. } => error_code::QUOTA_EXCEEDED,
         CoordinationError::SessionExpired => error_code::SESSION_EXPIRED,
         CoordinationError::SessionMoved => error_code::SESSION_MOVED,
         CoordinationError::AuthFailed => error_code::AUTH_FAILED,

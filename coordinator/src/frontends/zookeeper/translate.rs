@@ -38,8 +38,10 @@ pub enum Shape {
     PathAndStat,
     /// The path that was asked about.
     SamePath(String),
-    /// A stat.
+    /// The stat of a node that was changed.
     Stat,
+    /// The stat of a node, if there is one.
+    ExistingStat,
     /// Data and stat.
     Data,
     /// Names.
@@ -60,6 +62,21 @@ pub enum Shape {
     ReadMany(Vec<Shape>),
     /// Whatever the error is that the request was refused with, this is what the client is told.
     Refused(i32),
+}
+
+impl Shape {
+    /// Whether it shows a node that was only read.
+    pub fn is_of_a_node(&self) -> bool {
+        matches!(
+            self,
+            Self::ExistingStat
+                | Self::Data
+                | Self::Children
+                | Self::ChildrenAndStat
+                | Self::Acl
+                | Self::Count
+        )
+    }
 }
 
 /// Reads a request. An error if not even its header can be read: then the connection is of no more
@@ -91,8 +108,7 @@ fn translate(request: Request) -> (Shape, Ask) {
         | Request::CreateContainer(_)
         | Request::CreateTtl(_)
         | Request::Delete(_)
-        | Request::SetData(_)
-        | Request::Check(_) => match write(request) {
+        | Request::SetData(_) => match write(request) {
             Ok((shape, op)) => (shape, common(Common::Write(op))),
             Err(code) => refused(code),
         },
@@ -112,7 +128,10 @@ fn translate(request: Request) -> (Shape, Ask) {
         },
         Request::Exists(request) => {
             let (path, watch) = (request.path, request.watch);
-            (Shape::Stat, common(Common::Exists { path, watch, linearizable }))
+            if path.contains('\0') {
+                return refused(error_code::BAD_ARGUMENTS);
+            }
+            (Shape::ExistingStat, common(Common::Exists { path, watch, linearizable }))
         }
         Request::GetChildren2(request) => {
             let (path, watch) = (request.path, request.watch);
@@ -133,8 +152,8 @@ fn translate(request: Request) -> (Shape, Ask) {
             (Shape::Count, Ask::DescendantCount { path: request.path })
         }
         Request::WhoAmI => (Shape::Identities, Ask::WhoAmI),
-        // Not for clients.
-        Request::DeleteContainer(_) => refused(error_code::UNIMPLEMENTED),
+        // Not for clients, and not on its own.
+        Request::DeleteContainer(_) | Request::Check(_) => refused(error_code::UNIMPLEMENTED),
         Request::Reconfig(_) => refused(error_code::RECONFIG_DISABLED),
         Request::Sasl(_) => refused(error_code::AUTH_FAILED),
         Request::SetWatches(_)
@@ -173,15 +192,15 @@ fn watching(request: Request) -> (Shape, Ask) {
             mode @ (0 | 1) => {
                 (Shape::Zero, Ask::AddWatch { path: request.path, recursive: mode == 1 })
             }
-            _ => refused(error_code::BAD_ARGUMENTS),
+            _ => refused(error_code::MARSHALLING_ERROR),
         },
         Request::CheckWatches(request) => match watch_kinds(request.kind) {
             Some(kinds) => (Shape::Empty, Ask::CheckWatches { path: request.path, kinds }),
-            None => refused(error_code::BAD_ARGUMENTS),
+            None => refused(error_code::MARSHALLING_ERROR),
         },
         Request::RemoveWatches(request) => match watch_kinds(request.kind) {
             Some(kinds) => (Shape::Empty, Ask::RemoveWatches { path: request.path, kinds }),
-            None => refused(error_code::BAD_ARGUMENTS),
+            None => refused(error_code::MARSHALLING_ERROR),
         },
         _ => refused(error_code::UNIMPLEMENTED),
     }
@@ -220,11 +239,13 @@ fn write(request: Request) -> Result<(Shape, Op), i32> {
             let op = Op::Delete { path: request.path, version: version(request.version) };
             return Ok((Shape::Empty, op));
         }
-        Request::SetData(request) => Op::SetData {
-            path: request.path,
-            data: request.data.unwrap_or_default(),
-            version: version(request.version),
-        },
+        Request::SetData(messages::SetDataRequest { path, data, version: asked }) => {
+            let version = version(asked);
+            match data {
+                Some(data) => Op::SetData { path, data, version },
+                None => Op::ClearData { path, version },
+            }
+        }
         Request::Check(request) => {
             let (path, version) = (request.path, version(request.version));
             return Ok((Shape::Empty, Op::Check { path, version, czxid: None }));
@@ -247,6 +268,9 @@ fn create(request: messages::CreateRequest, asked: Mode) -> Result<Op, i32> {
         Mode::Ttl(ttl) => u64::try_from(ttl).map_err(|_| error_code::BAD_ARGUMENTS),
         Mode::Plain | Mode::Container => Err(error_code::BAD_ARGUMENTS),
     };
+    if request.flags <= 4 && ttl().is_ok() {
+        return Err(error_code::BAD_ARGUMENTS);
+    }
     let mode = match request.flags {
         0 => CreateMode::Persistent,
         1 => CreateMode::Ephemeral,
@@ -257,8 +281,11 @@ fn create(request: messages::CreateRequest, asked: Mode) -> Result<Op, i32> {
         6 => CreateMode::PersistentSequentialWithTtl { ttl_ms: ttl()? },
         _ => return Err(error_code::BAD_ARGUMENTS),
     };
-    let data = request.data.unwrap_or_default();
-    Ok(Op::Create { path: request.path, data, mode, acl: acl(request.acl) })
+    let (path, acl) = (request.path, acl(request.acl));
+    Ok(match request.data {
+        Some(data) => Op::Create { path, data, mode, acl },
+        None => Op::CreateWithoutData { path, mode, acl },
+    })
 }
 
 /// The reads that may be part of a multi.
