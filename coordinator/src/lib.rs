@@ -21,4 +21,3 @@ pub mod sessions;
 pub mod storage;
 pub mod tree;
 pub mod watches;
-pub mod zoo_cfg;

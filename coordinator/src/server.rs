@@ -71,7 +71,6 @@ impl Server {
             enforces_quota: false,
             skips_acl: false,
             kafka_listener_name: config.kafka_listener_name,
-            zookeeper: config.zookeeper,
         };
         let service = Arc::new(Service::new(options, live, ensemble));
         let (expiring, stop) = (Arc::clone(&service), shutdown.clone());

@@ -21,7 +21,6 @@ pub use ask::{Ask, WatchesToSet};
 pub use opening::{Granted, Opening};
 pub use session_queue::{Conversation, Submission};
 
-use crate::config::zookeeper::ZooKeeperOptions;
 use crate::consensus::Ensemble;
 use crate::tree::Identity;
 use crate::watches::LiveState;
@@ -47,8 +46,6 @@ pub struct ServiceOptions {
     pub skips_acl: bool,
     /// The brokers' listener that Kafka's clients are told, if one is configured.
     pub kafka_listener_name: Option<String>,
-    /// What only clients of ZooKeeper's protocol notice.
-    pub zookeeper: ZooKeeperOptions,
 }
 
 /// What all connections of a member share.
