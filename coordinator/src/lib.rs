@@ -15,6 +15,7 @@ pub mod config;
 pub mod consensus;
 pub mod frontends;
 pub mod limits;
+pub mod metrics;
 pub mod requests;
 pub mod server;
 pub mod sessions;

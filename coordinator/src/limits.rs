@@ -71,6 +71,12 @@ pub const HELLO_SIZE_MAX: usize = 64 * 1024;
 /// How long a new connection may say nothing at all, in milliseconds.
 pub const FIRST_BYTE_DEADLINE_MS: u64 = 5_000;
 
+/// The longest request of an administrator, in bytes.
+pub const ADMIN_REQUEST_SIZE_MAX: usize = 64 * 1024;
+
+/// How long an administrator's connection may say nothing, or take nothing, in milliseconds.
+pub const ADMIN_DEADLINE_MS: u64 = 60_000;
+
 /// How long a new connection may take to say what it wants, in milliseconds.
 pub const HELLO_DEADLINE_MS: u64 = 5_000;
 

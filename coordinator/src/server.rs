@@ -9,6 +9,7 @@ use ottla_common::shutdown::Shutdown;
 pub use crate::config::Config;
 use crate::consensus::{Ensemble, EnsembleOptions, StartError};
 use crate::frontends::FrontEnds;
+use crate::metrics::Metrics;
 use crate::requests::{Service, ServiceOptions};
 use crate::sessions::keeper::Keeper;
 use crate::watches::LiveState;
@@ -54,7 +55,9 @@ impl Server {
         let listener = Listener::new(listener, limits);
         let client_address = listener.local_addr()?;
         let keeper = Keeper::new(config.expiry_tick_ms, config.disconnect_grace_ms);
+        let metrics = Arc::new(Metrics::default());
         let options = EnsembleOptions {
+            metrics: Arc::clone(&metrics),
             keeper: Arc::new(keeper),
             ..EnsembleOptions::new(config.member_id, &config.data_dir)
         };
@@ -71,6 +74,7 @@ impl Server {
             enforces_quota: false,
             skips_acl: false,
             kafka_listener_name: config.kafka_listener_name,
+            metrics,
         };
         let service = Arc::new(Service::new(options, live, ensemble));
         let (expiring, stop) = (Arc::clone(&service), shutdown.clone());

@@ -19,7 +19,11 @@
 //! (a subscription from the last zxid that it has). A resumed session's earlier writes are decided
 //! when the hello is answered: those that were not done by then never will be.
 
+pub mod admin;
+
 use serde::{Deserialize, Serialize};
+
+pub use admin::MemberStatus;
 
 use crate::types::{MemberId, SessionId, Zxid};
 
@@ -70,6 +74,8 @@ pub enum SessionRequest {
         #[serde(with = "serde_bytes")]
         password: Vec<u8>,
     },
+    /// None: the connection is an administrator's (see [`admin`]), and needs no leader.
+    None,
 }
 
 /// The member's answer to a [`ClientHello`].
@@ -494,7 +500,7 @@ pub enum Response {
     /// Paths, sorted.
     Ephemerals(Vec<String>),
     /// The member's figures.
-    Status(MemberStatus),
+    Status(Box<MemberStatus>),
     /// The subscription stands. The reply's zxid is the state that it starts from.
     Subscribed {
         /// Whether changes follow from where the client asked; else a snapshot comes first.
@@ -584,27 +590,6 @@ pub enum WatchEventKind {
     NodeDataChanged,
     /// A child came or went.
     NodeChildrenChanged,
-}
-
-/// A member's state and figures.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MemberStatus {
-    /// The member that answers.
-    pub member_id: MemberId,
-    /// The member that leads, if one is known.
-    pub leader_id: Option<MemberId>,
-    /// The member's last applied zxid.
-    pub zxid: Zxid,
-    /// The number of nodes in the tree.
-    pub node_count: u64,
-    /// The number of live sessions.
-    pub session_count: u64,
-    /// The number of watches on this member.
-    pub watch_count: u64,
-    /// The order-free digest over the tree.
-    pub tree_digest: u64,
-    /// The version of the build.
-    pub build_version: String,
 }
 
 /// Why a request failed.

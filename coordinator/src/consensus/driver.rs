@@ -115,6 +115,7 @@ impl Driver {
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         progress.flushes.fetch_add(1, Ordering::Relaxed);
         progress.flush_micros_total.fetch_add(micros, Ordering::Relaxed);
+        progress.metrics.flushes.observe_micros(micros);
         progress.flush_micros_last.store(micros, Ordering::Relaxed);
         progress.committed.store(self.wal.last_index(), Ordering::Release);
         // Waits while the applier is behind: then proposals wait in their queue, which is bounded.

@@ -40,6 +40,7 @@ use self::driver::Driver;
 use self::load::{Loaded, zxid_of};
 use self::snapshotter::Snapshotter;
 use crate::limits::{PROPOSAL_BYTES_MAX, PROPOSALS_MAX};
+use crate::metrics::Metrics;
 use crate::sessions::keeper::{Keeper, SessionConnection};
 use crate::storage::StorageError;
 use crate::storage::files::Files;
@@ -70,6 +71,8 @@ pub struct EnsembleOptions {
     pub clock: Clock,
     /// The sessions' deadlines.
     pub keeper: Arc<Keeper>,
+    /// What the member counts.
+    pub metrics: Arc<Metrics>,
 }
 
 impl EnsembleOptions {
@@ -84,6 +87,7 @@ impl EnsembleOptions {
             files: Files::default(),
             clock: Clock::system(),
             keeper: Arc::new(Keeper::new(50, 500)),
+            metrics: Arc::default(),
         }
     }
 }
@@ -181,6 +185,7 @@ struct Progress {
     flushes: AtomicU64,
     flush_micros_total: AtomicU64,
     flush_micros_last: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 /// The figures of a member's log.
@@ -219,7 +224,8 @@ impl Ensemble {
         let Loaded { live, wal, snapshots, term, snapshot_index, lock } = load::load(&options)?;
         let live = Arc::new(live);
         let (events, arriving) = mpsc::channel(PROPOSALS_MAX);
-        let progress = Arc::new(Progress::new(&wal, term, snapshot_index));
+        let progress =
+            Arc::new(Progress::new(&wal, (term, snapshot_index), Arc::clone(&options.metrics)));
         let ensemble = Self {
             member_id: options.member_id,
             events: events.clone(),
@@ -348,7 +354,7 @@ impl Ensemble {
 }
 
 impl Progress {
-    fn new(wal: &Wal, term: u64, snapshot_index: u64) -> Self {
+    fn new(wal: &Wal, (term, snapshot_index): (u64, u64), metrics: Arc<Metrics>) -> Self {
         Self {
             committed: AtomicU64::new(wal.last_index()),
             failure: watch::Sender::new(None),
@@ -358,6 +364,7 @@ impl Progress {
             flushes: AtomicU64::new(0),
             flush_micros_total: AtomicU64::new(0),
             flush_micros_last: AtomicU64::new(0),
+            metrics,
         }
     }
 }

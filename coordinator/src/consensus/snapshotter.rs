@@ -114,6 +114,8 @@ impl Shared {
         match self.write(machine, &SnapshotMeta { index, term, membership }) {
             Ok(Some(size)) => {
                 let took_ms = self.clock.monotonic_ms() - started_ms;
+                let snapshots = &self.progress.metrics.snapshots;
+                snapshots.observe_micros(took_ms.saturating_mul(1_000));
                 tracing::info!(index, size, took_ms, "snapshot taken");
             }
             Ok(None) => {}

@@ -2,6 +2,7 @@
 //! speak. Front ends only translate; what a request means is decided in `requests`.
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+mod admin;
 pub mod connections;
 mod four_letter;
 pub mod kafka;

@@ -4,6 +4,7 @@
 //! Three things run at once in a connection's task: one reads requests, as many as may be in
 //! flight; one answers them (the [`Conversation`]); one sends what is in the outbox.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use bytes::BytesMut;
 use ottla_common::coordination::codec::{CodecError, decode_message, encode_frame, take_frame};
 use ottla_common::coordination::protocol::{
     Change, ClientHello, CoordinationError, FRAME_SIZE_MAX, PREAMBLE, PROTOCOL_VERSION,
-    REQUEST_SIZE_MAX, RequestFrame, Response, ServerFrame, ServerHello, SnapshotNode,
+    REQUEST_SIZE_MAX, RequestFrame, Response, ServerFrame, ServerHello, SessionGrant,
+    SessionRequest, SnapshotNode,
 };
 use ottla_common::shutdown::Shutdown;
 use ottla_common::types::SessionId;
@@ -20,12 +22,12 @@ use serde::de::IgnoredAny;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{Arrival, Reader, Writer};
+use super::{Arrival, Reader, Writer, admin};
 use crate::limits::{
     CLOSE_DEADLINE_MS, HELLO_DEADLINE_MS, HELLO_SIZE_MAX, REQUEST_BYTES_IN_FLIGHT_MAX,
     REQUESTS_IN_FLIGHT_MAX,
 };
-use crate::requests::{Ask, Conversation, Granted, Opening, Service, Submission};
+use crate::requests::{Administrator, Ask, Conversation, Granted, Opening, Service, Submission};
 use crate::tree;
 use crate::watches::{Answer, Closed, Outbox, Outgoing};
 
@@ -47,8 +49,8 @@ struct Requests {
 
 /// A frame whose request this member does not know.
 #[derive(Deserialize)]
-struct UnknownRequest {
-    xid: u64,
+pub(super) struct UnknownRequest {
+    pub(super) xid: u64,
     #[serde(rename = "request")]
     _request: IgnoredAny,
 }
@@ -70,6 +72,9 @@ pub async fn serve(arrival: Arrival, service: Arc<Service>, shutdown: Shutdown) 
         Ok(Err(error)) => return tracing::info!(%peer, %error, "connection closed: bad hello"),
         Err(_) => return tracing::debug!(%peer, "connection closed: no hello"),
     };
+    if hello.session == SessionRequest::None && hello.version_max >= 1 {
+        return serve_administrator((requests, sink), peer, (&service, &shutdown)).await;
+    }
     let client_name: String = hello.client_name.chars().take(64).collect();
     let outbox = Outbox::new();
     let member_id = service.member_id();
@@ -103,6 +108,36 @@ pub async fn serve(arrival: Arrival, service: Arc<Service>, shutdown: Shutdown) 
     let client_left = ending == Ending::ClientLeft && !shutdown.is_stopping();
     service.connection_ended(session_id, connection_id, client_left);
     tracing::debug!(%peer, client_name, session_id = %session_id, ?ending, "connection ended");
+}
+
+/// Serves a connection without a session.
+async fn serve_administrator(
+    (requests, mut sink): (Requests, Writer),
+    peer: SocketAddr,
+    (service, shutdown): (&Service, &Shutdown),
+) {
+    let grant = SessionGrant {
+        session_id: SessionId(0),
+        password: Vec::new(),
+        session_timeout_ms: 0,
+        disconnect_grace_ms: 0,
+        zxid: service.live().zxid(),
+    };
+    let (version, member_id) = (PROTOCOL_VERSION, service.member_id());
+    let hello = ServerHello { version, member_id, session: Ok(grant) };
+    let serving = async {
+        send(&mut sink, &hello).await?;
+        let administrator = Administrator::new(peer.ip());
+        let Requests { stream, read } = requests;
+        admin::serve((stream, sink), read, (service, administrator)).await
+    };
+    let served = tokio::select! {
+        served = serving => served,
+        () = shutdown.stopped() => return,
+    };
+    if let Err(error) = served {
+        tracing::debug!(%peer, %error, "administrator's connection broke");
+    }
 }
 
 /// How a connection ended.

@@ -4,6 +4,7 @@
 use ottla_common::coordination::protocol::{CoordinationError, Request};
 use ottla_common::types::Zxid;
 
+use crate::metrics::RequestKind;
 use crate::watches::WatchKind;
 
 /// A request, whichever protocol it came by.
@@ -71,6 +72,19 @@ pub struct WatchesToSet {
 }
 
 impl Ask {
+    /// What it is counted as.
+    pub fn kind(&self) -> RequestKind {
+        match self {
+            Self::Common(request) => RequestKind::of(request),
+            Self::ReadMany(_) => RequestKind::Multi,
+            Self::AddWatch { .. }
+            | Self::SetWatches(_)
+            | Self::CheckWatches { .. }
+            | Self::RemoveWatches { .. } => RequestKind::Watch,
+            _ => RequestKind::OtherRead,
+        }
+    }
+
     /// Whether it takes a place in the log.
     pub fn is_write(&self) -> bool {
         matches!(self, Self::Common(Request::Write(_) | Request::Multi(_) | Request::CloseSession))

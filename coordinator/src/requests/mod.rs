@@ -6,6 +6,7 @@
 //! order (`session_queue`): writes go to the ensemble, reads are answered from this member's state
 //! (`reads`). `upkeep` is what the leader does unasked: it ends sessions and removes idle nodes.
 
+mod admin;
 mod ask;
 mod opening;
 mod reads;
@@ -17,11 +18,13 @@ use std::sync::Arc;
 use ottla_common::clock::Clock;
 use ottla_common::types::{MemberId, SessionId};
 
+pub use admin::Administrator;
 pub use ask::{Ask, WatchesToSet};
 pub use opening::{Granted, Opening};
 pub use session_queue::{Conversation, Submission};
 
 use crate::consensus::Ensemble;
+use crate::metrics::Metrics;
 use crate::tree::Identity;
 use crate::watches::LiveState;
 
@@ -46,6 +49,8 @@ pub struct ServiceOptions {
     pub skips_acl: bool,
     /// The brokers' listener that Kafka's clients are told, if one is configured.
     pub kafka_listener_name: Option<String>,
+    /// What the member counts.
+    pub metrics: Arc<Metrics>,
 }
 
 /// What all connections of a member share.
@@ -54,12 +59,14 @@ pub struct Service {
     options: ServiceOptions,
     live: Arc<LiveState>,
     ensemble: Ensemble,
+    started_ms: u64,
 }
 
 impl Service {
     /// Answers requests from `live`, and through `ensemble`.
     pub fn new(options: ServiceOptions, live: Arc<LiveState>, ensemble: Ensemble) -> Self {
-        Self { options, live, ensemble }
+        let started_ms = ensemble.clock().monotonic_ms();
+        Self { options, live, ensemble, started_ms }
     }
 
     /// What is configured.

@@ -103,6 +103,10 @@ impl Service {
                     Action::CreateSession { password: password.clone(), session_timeout_ms };
                 Ok((Command::by_ensemble(action), password))
             }
+            SessionRequest::None => {
+                let reason = "a connection without a session is an administrator's".to_owned();
+                Err(CoordinationError::BadArguments { reason })
+            }
             SessionRequest::Resume { session_id, password } => {
                 // Decided when it is applied; asked here so that guesses do not fill the log.
                 let view = self.live.view();

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use ottla_common::coordination::protocol::{
-    CoordinationError, MemberStatus, Request, WatchEvent, WatchEventKind, permission,
+    CoordinationError, Request, WatchEvent, WatchEventKind, permission,
 };
 use ottla_common::types::Zxid;
 
@@ -101,7 +101,7 @@ impl Conversation {
                 self.add_watch(view, recursive, &path)
             }
             Request::RemoveWatches { path } => self.remove_watches(path, &WatchKind::ALL),
-            Request::Status => Ok(Answer::Status(self.status(view))),
+            Request::Status => Ok(Answer::Status(Box::new(self.service.status(view)))),
             Request::Write(_)
             | Request::Multi(_)
             | Request::CloseSession
@@ -197,19 +197,5 @@ impl Conversation {
             acl::masked(&node.acl)
         };
         Ok(Answer::Acl(list, node.stat()))
-    }
-
-    fn status(&self, view: &View<'_>) -> MemberStatus {
-        let machine = view.machine();
-        MemberStatus {
-            member_id: self.service.options.member_id,
-            leader_id: self.service.ensemble.leader_id(),
-            zxid: view.zxid(),
-            node_count: machine.tree().node_count(),
-            session_count: machine.sessions().len() as u64,
-            watch_count: self.service.live().watch_count() as u64,
-            tree_digest: machine.digest(),
-            build_version: env!("CARGO_PKG_VERSION").to_owned(),
-        }
     }
 }

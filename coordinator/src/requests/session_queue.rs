@@ -19,6 +19,7 @@ use crate::limits::{
     IDENTITIES_MAX, REQUEST_BYTES_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX,
     SUBSCRIPTIONS_PER_CONNECTION_MAX,
 };
+use crate::metrics::RequestKind;
 use crate::tree::{Action, Command, Effect, Identity, acl};
 use crate::watches::{Answer, Closed, ConnectionId, Outbox, Outgoing, Subscription};
 
@@ -67,6 +68,8 @@ pub(super) struct RequestQueue {
 struct Step {
     xid: u64,
     size: usize,
+    kind: RequestKind,
+    since_micros: u64,
     task: Task,
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -139,13 +142,14 @@ impl Conversation {
     /// Takes a request. It is answered at once if that needs no waiting.
     pub fn submit(&mut self, submission: Submission) {
         let Submission { xid, ask, size, permit } = submission;
+        let (kind, since_micros) = (ask.kind(), self.service.ensemble.clock().monotonic_micros());
         let mut task = Task::Wait(ask);
         if self.queue.others == 0 {
             task = self.propose_if_write(task);
         }
         self.queue.others += usize::from(!task.is_write());
         self.queue.size += size;
-        self.queue.steps.push_back(Step { xid, size, task, _permit: permit });
+        self.queue.steps.push_back(Step { xid, size, kind, since_micros, task, _permit: permit });
         if self.queue.steps.len() == 1 {
             self.settle();
         }
@@ -187,6 +191,9 @@ impl Conversation {
         let step = self.queue.steps.pop_front()?;
         self.queue.others -= usize::from(!step.task.is_write());
         self.queue.size -= step.size;
+        let now_micros = self.service.ensemble.clock().monotonic_micros();
+        let took_micros = now_micros.saturating_sub(step.since_micros);
+        self.service.options.metrics.requests(step.kind).observe_micros(took_micros);
         Some(step)
     }
 

@@ -4,11 +4,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use ottla_common::coordination::protocol::admin::StateDigest;
 use ottla_common::coordination::protocol::{ChangeKind, CoordinationError, WatchEvent, permission};
 use ottla_common::types::{SessionId, Zxid};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
+use super::digest_trail::DigestTrail;
 use super::history::{Committed, History};
 use super::outbox::{Closed, Outbox, Outgoing};
 use super::table::{ConnectionId, WatchKind, WatchTable};
@@ -36,6 +38,7 @@ struct State {
     history: History,
     /// When a quota was last told to be exceeded, by the log's time.
     quota_told_ms: i64,
+    digests: DigestTrail,
 }
 
 /// The connections of this member.
@@ -87,7 +90,7 @@ impl LiveState {
     pub fn new(machine: StateMachine) -> Self {
         let zxid = machine.zxid();
         Self {
-            state: RwLock::new(State { machine, history: new_history(zxid), quota_told_ms: 0 }),
+            state: RwLock::new(State::new(machine)),
             audience: Mutex::default(),
             applied: watch::Sender::new(zxid),
         }
@@ -110,6 +113,8 @@ impl LiveState {
             audience.dismiss(&command.action, effect);
         }
         state.history.push(zxid, changes);
+        let digest = state.machine.digest();
+        state.digests.push(zxid, digest);
         drop(audience);
         drop(state);
         self.applied.send_replace(zxid);
@@ -119,6 +124,11 @@ impl LiveState {
     /// The state as it is now, to be written as a snapshot. Costs nothing to speak of.
     pub fn machine(&self) -> StateMachine {
         self.state.read().machine.clone()
+    }
+
+    /// The digests of states that were passed not long ago, the oldest first.
+    pub fn digests(&self) -> Vec<StateDigest> {
+        self.state.read().digests.get()
     }
 
     /// The last applied zxid.
@@ -137,7 +147,7 @@ impl LiveState {
         let mut state = self.state.write();
         assert!(machine.zxid() >= state.machine.zxid(), "a snapshot older than the state");
         let zxid = machine.zxid();
-        *state = State { machine, history: new_history(zxid), quota_told_ms: 0 };
+        *state = State::new(machine);
         for connection in self.audience.lock().connections.values() {
             connection.outbox.close(Closed::Because(CoordinationError::MemberBehind));
         }
@@ -324,6 +334,12 @@ impl Audience {
     }
 }
 
-fn new_history(floor: Zxid) -> History {
-    History::new(floor, HISTORY_COMMANDS_MAX, HISTORY_SIZE_MAX)
+impl State {
+    fn new(machine: StateMachine) -> Self {
+        let zxid = machine.zxid();
+        let history = History::new(zxid, HISTORY_COMMANDS_MAX, HISTORY_SIZE_MAX);
+        let mut digests = DigestTrail::default();
+        digests.push(zxid, machine.digest());
+        Self { machine, history, quota_told_ms: 0, digests }
+    }
 }

@@ -5,6 +5,7 @@
 //! what it did. [`WatchTable`] and [`History`] are its pure parts; [`Subscription`] reads on in the
 //! history.
 
+mod digest_trail;
 mod history;
 mod live;
 mod outbox;

@@ -83,7 +83,7 @@ pub enum Answer {
     /// The answers to several reads.
     Many(Vec<Result<Answer, CoordinationError>>),
     /// Figures.
-    Status(MemberStatus),
+    Status(Box<MemberStatus>),
     /// A subscription stands.
     Subscribed {
         /// Whether it goes on from where the client asked.

@@ -110,7 +110,7 @@ impl Client {
     /// The figures of the member that answers.
     pub async fn status(&self) -> Result<MemberStatus, ClientError> {
         match self.request(Request::Status).await? {
-            Response::Status(status) => Ok(status),
+            Response::Status(status) => Ok(*status),
             _ => Err(ClientError::WrongAnswer),
         }
     }

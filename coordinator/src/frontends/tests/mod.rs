@@ -1,5 +1,6 @@
 //! Stories told over sockets: a member in this process, and clients of raw frames.
 
+mod admin;
 mod hostile;
 mod kafka;
 mod order;

@@ -1,0 +1,143 @@
+//! What administrators ask: figures for everyone, changes for who may do everything.
+//!
+//! Whoever can connect may look, as ZooKeeper's four-letter words let them. A change is for who has
+//! proved to be the one of `super.digest`; if none is configured, for whoever connects from this
+//! machine.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ottla_common::coordination::protocol::CoordinationError;
+use ottla_common::coordination::protocol::admin::{
+    AdminRequest, AdminResponse, MemberFigures, MemberInfo, MemberStatus, Members,
+};
+use ottla_common::types::Zxid;
+
+use super::Service;
+use crate::limits::IDENTITIES_MAX;
+use crate::tree::{Identity, acl};
+use crate::watches::View;
+
+/// Who asks, on one connection.
+#[derive(Debug)]
+pub struct Administrator {
+    address: IpAddr,
+    is_super: bool,
+    proofs: usize,
+}
+
+impl Administrator {
+    /// Someone who connects from an address and has proved nothing.
+    pub fn new(address: IpAddr) -> Self {
+        Self { address: address.to_canonical(), is_super: false, proofs: 0 }
+    }
+}
+
+impl Service {
+    /// Does what an administrator asks.
+    pub async fn administer(
+        &self,
+        administrator: &mut Administrator,
+        request: AdminRequest,
+    ) -> Result<AdminResponse, CoordinationError> {
+        let changes = match request {
+            AdminRequest::Status => {
+                let status = self.status(&self.live.view());
+                return Ok(AdminResponse::Status(Box::new(status)));
+            }
+            AdminRequest::Members => return Ok(AdminResponse::Members(self.members())),
+            AdminRequest::Digests => return Ok(AdminResponse::Digests(self.live.digests())),
+            AdminRequest::Auth { scheme, credential } => {
+                return self.authenticate(administrator, &scheme, &credential);
+            }
+            changes => changes,
+        };
+        if !self.may_change(administrator) {
+            return Err(CoordinationError::NoAuth { path: "/zookeeper/config".to_owned() });
+        }
+        tracing::info!(by = %administrator.address, request = ?changes, "administrator's request");
+        self.change(changes).await
+    }
+
+    fn authenticate(
+        &self,
+        administrator: &mut Administrator,
+        scheme: &str,
+        credential: &[u8],
+    ) -> Result<AdminResponse, CoordinationError> {
+        administrator.proofs += 1;
+        if scheme != "digest" || administrator.proofs > IDENTITIES_MAX {
+            return Err(CoordinationError::AuthFailed);
+        }
+        let identity: Option<Identity> = acl::digest_identity(credential);
+        let identity = identity.ok_or(CoordinationError::AuthFailed)?;
+        administrator.is_super |= self.is_super(&identity);
+        Ok(AdminResponse::Done)
+    }
+
+    fn may_change(&self, administrator: &Administrator) -> bool {
+        match self.options.super_digest {
+            Some(_) => administrator.is_super,
+            None => administrator.address.is_loopback(),
+        }
+    }
+
+    async fn change(&self, request: AdminRequest) -> Result<AdminResponse, CoordinationError> {
+        match request {
+            AdminRequest::AddMember { .. }
+            | AdminRequest::RemoveMember { .. }
+            | AdminRequest::TransferLeadership { .. }
+            | AdminRequest::TakeSnapshot => Err(CoordinationError::Unimplemented),
+            AdminRequest::Status
+            | AdminRequest::Members
+            | AdminRequest::Digests
+            | AdminRequest::Auth { .. } => unreachable!("not a change"),
+        }
+    }
+
+    fn members(&self) -> Members {
+        let leader_id = self.ensemble.leader_id();
+        let members = BTreeMap::from([(self.member_id(), MemberInfo::default())]);
+        Members { leader_id, cluster_id: None, members }
+    }
+
+    /// The member's state and figures.
+    pub fn status(&self, view: &View<'_>) -> MemberStatus {
+        let machine = view.machine();
+        MemberStatus {
+            member_id: self.options.member_id,
+            leader_id: self.ensemble.leader_id(),
+            zxid: view.zxid(),
+            node_count: machine.tree().node_count(),
+            session_count: machine.sessions().len() as u64,
+            watch_count: self.live.watch_count() as u64,
+            tree_digest: machine.digest(),
+            build_version: env!("CARGO_PKG_VERSION").to_owned(),
+            figures: self.figures(machine.tree().ephemeral_count() as u64),
+        }
+    }
+
+    fn figures(&self, ephemerals: u64) -> MemberFigures {
+        let log = self.ensemble.status();
+        let flushes = self.options.metrics.flushes.get();
+        let zxid = |index: u64| Zxid(i64::try_from(index).unwrap_or(i64::MAX));
+        MemberFigures {
+            role: if self.ensemble.is_leader() { "leader" } else { "follower" }.to_owned(),
+            term: log.term,
+            first: zxid(log.first_index),
+            committed: zxid(log.committed_index),
+            snapshot: zxid(log.snapshot_index),
+            log_size: 0,
+            flushes: flushes.count(),
+            flush_micros_last: log.flush_micros_last,
+            flush_micros_p50: flushes.quantile_micros(0.5),
+            flush_micros_p99: flushes.quantile_micros(0.99),
+            connections: self.live.connection_count() as u64,
+            requests: self.options.metrics.requests_answered(),
+            outstanding: 0,
+            ephemerals,
+            uptime_ms: self.ensemble.clock().monotonic_ms().saturating_sub(self.started_ms),
+            failure: log.failure.map(|failure| failure.to_string()),
+        }
+    }
+}
