@@ -42,6 +42,28 @@ impl fmt::Debug for Setting {
     }
 }
 
+/// A value that must not be seen: a password, a key.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a value.
+    pub fn new(value: String) -> Self {
+        Self(value)
+    }
+
+    /// The value.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
 /// Why settings cannot be used. Each says which key and where.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {

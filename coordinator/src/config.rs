@@ -16,10 +16,15 @@
 //! | `log.format`, `log.filter` | `text`, `info` | how and what the process logs |
 //! | `super.digest` | | `user:hash` of who may do everything, as `digest` access lists have it |
 
+mod jaas;
+pub mod zookeeper;
+
 use std::path::PathBuf;
 
 use ottla_common::config::{ConfigError, Settings};
 use ottla_common::types::MemberId;
+
+use self::zookeeper::{TlsOptions, ZooKeeperOptions};
 
 /// The names of all options.
 pub const KEYS: [&str; 14] = [
@@ -64,6 +69,10 @@ pub struct Config {
     pub connections_per_ip_max: usize,
     /// `super.digest`
     pub super_digest: Option<String>,
+    /// `zookeeper.*`
+    pub zookeeper: ZooKeeperOptions,
+    /// `tls.*`; none if there is no such port.
+    pub tls: Option<TlsOptions>,
     /// `kafka.listener.name`
     pub kafka_listener_name: Option<String>,
 }
@@ -83,13 +92,16 @@ impl Config {
             connections_max: 10_000,
             connections_per_ip_max: 5_000,
             super_digest: None,
+            zookeeper: ZooKeeperOptions::default(),
+            tls: None,
             kafka_listener_name: None,
         }
     }
 
     /// Reads the options out of settings. A name that is no option's is an error.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        settings.check_keys(|key| KEYS.contains(&key), KEYS)?;
+        let keys = || KEYS.into_iter().chain(zookeeper::KEYS);
+        settings.check_keys(|key| keys().any(|known| known == key), keys())?;
         let defaults = Self::new(settings.required("data.dir")?);
         let session_timeout_min_ms = settings.number(
             "session.timeout.min.ms",
@@ -133,6 +145,8 @@ impl Config {
                 1..=1_000_000,
             )?,
             super_digest: text("super.digest"),
+            zookeeper: ZooKeeperOptions::from_settings(settings)?,
+            tls: TlsOptions::from_settings(settings)?,
             kafka_listener_name: text("kafka.listener.name"),
         })
     }

@@ -22,3 +22,4 @@ pub mod sessions;
 pub mod storage;
 pub mod tree;
 pub mod watches;
+pub mod zoo_cfg;

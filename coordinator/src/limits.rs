@@ -23,6 +23,12 @@ pub const IDLE_REMOVALS_MAX: usize = 1_000;
 /// nodes.
 pub const TTL_MAX_MS: u64 = 0x00ff_ffff_ffff;
 
+/// The most members of an ensemble.
+pub const MEMBERS_MAX: usize = 64;
+
+/// The most read requests that wait for a proof that this member still leads.
+pub const READS_PENDING_MAX: usize = 65_536;
+
 /// The most proposals that wait for their turn on a member.
 pub const PROPOSALS_MAX: usize = 65_536;
 

@@ -10,6 +10,7 @@ use ottla_common::shutdown::{self, Shutdown};
 use ottla_common::telemetry::{self, LogFormat};
 use ottla_coordinator::config::Config;
 use ottla_coordinator::server::Server;
+use ottla_coordinator::zoo_cfg;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -43,15 +44,37 @@ struct Serve {
     #[arg(long)]
     listen: Option<String>,
     /// A .properties file with options; flags override it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "zoo_cfg")]
     config: Option<PathBuf>,
+    /// A zoo.cfg of ZooKeeper's, in place of a .properties file; flags override it
+    #[arg(long, value_name = "FILE")]
+    zoo_cfg: Option<PathBuf>,
+    /// Java system properties that ZooKeeper's command line has: -Dname=value
+    #[arg(
+        value_name = "-Dname=value",
+        requires = "zoo_cfg",
+        allow_hyphen_values = true,
+        trailing_var_arg = true
+    )]
+    properties: Vec<String>,
+}
+
+/// What to run with.
+struct Configured {
+    settings: Settings,
+    /// What the operator should know, once there is a log to write it to.
+    notes: Vec<String>,
 }
 
 impl Serve {
-    fn settings(&self) -> anyhow::Result<Settings> {
-        let mut settings = Settings::new();
+    fn configured(&self) -> anyhow::Result<Configured> {
+        let (mut settings, mut notes) = (Settings::new(), Vec::new());
         if let Some(file) = &self.config {
             settings.add_file(file)?;
+        }
+        if let Some(file) = &self.zoo_cfg {
+            let read = zoo_cfg::read(file, &self.properties)?;
+            (settings, notes) = (read.settings, read.notes);
         }
         let id = self.id.map(|id| id.to_string());
         let dir = self.dir.as_ref().map(|dir| dir.display().to_string());
@@ -62,17 +85,20 @@ impl Serve {
                 settings.set(key.to_owned(), value.clone(), Source::Flag, flag.to_owned());
             }
         }
-        Ok(settings)
+        Ok(Configured { settings, notes })
     }
 }
 
 fn main() -> anyhow::Result<()> {
     let Cli { command: Command::Serve(serve) } = Cli::parse();
-    let settings = serve.settings()?;
+    let Configured { settings, notes } = serve.configured()?;
     let config = Config::from_settings(&settings)
         .context("configure the coordinator (--dir sets data.dir)")?;
     let format = settings.read("log.format", LogFormat::Text, str::parse)?;
     let _logs = telemetry::start(format, &settings.text("log.filter", "info"))?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(config))
 }

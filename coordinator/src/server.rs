@@ -75,6 +75,7 @@ impl Server {
             skips_acl: false,
             kafka_listener_name: config.kafka_listener_name,
             metrics,
+            zookeeper: config.zookeeper,
         };
         let service = Arc::new(Service::new(options, live, ensemble));
         let (expiring, stop) = (Arc::clone(&service), shutdown.clone());

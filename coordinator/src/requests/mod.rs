@@ -23,6 +23,7 @@ pub use ask::{Ask, WatchesToSet};
 pub use opening::{Granted, Opening};
 pub use session_queue::{Conversation, Submission};
 
+use crate::config::zookeeper::ZooKeeperOptions;
 use crate::consensus::Ensemble;
 use crate::metrics::Metrics;
 use crate::tree::Identity;
@@ -51,6 +52,8 @@ pub struct ServiceOptions {
     pub kafka_listener_name: Option<String>,
     /// What the member counts.
     pub metrics: Arc<Metrics>,
+    /// What only clients of ZooKeeper's protocol notice.
+    pub zookeeper: ZooKeeperOptions,
 }
 
 /// What all connections of a member share.

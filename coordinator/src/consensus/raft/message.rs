@@ -98,8 +98,15 @@ pub enum MessageKind {
         round: u64,
         /// When it was sent, by the leader's clock.
         sent_ms: u64,
+        /// The leader's newest entry.
+        last_index: u64,
     },
-    /// The answer, at once: it waits for no disk.
+    /// From the leader: what was sent to you is committed up to here. Not answered.
+    Committed {
+        /// Up to here.
+        commit_index: u64,
+    },
+    /// The answer to a heartbeat, at once: it waits for no disk.
     HeartbeatResponse {
         /// As in the heartbeat.
         round: u64,

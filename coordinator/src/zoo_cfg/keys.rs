@@ -1,0 +1,221 @@
+//! The names that a `zoo.cfg` of ZooKeeper 3.9 may hold.
+
+/// Those that mean something here.
+pub const USED: [&str; 45] = [
+    "tickTime",
+    "dataDir",
+    "dataLogDir",
+    "clientPort",
+    "clientPortAddress",
+    "secureClientPort",
+    "secureClientPortAddress",
+    "maxClientCnxns",
+    "maxCnxns",
+    "minSessionTimeout",
+    "maxSessionTimeout",
+    "initLimit",
+    "syncLimit",
+    "4lw.commands.whitelist",
+    "reconfigEnabled",
+    "dynamicConfigFile",
+    "version",
+    "jute.maxbuffer",
+    "skipACL",
+    "readonlymode.enabled",
+    "enforceQuota",
+    "DigestAuthenticationProvider.superDigest",
+    "DigestAuthenticationProvider.digestAlg",
+    "X509AuthenticationProvider.superUser",
+    "superUser",
+    "sessionRequireClientSASLAuth",
+    "java.security.auth.login.config",
+    "sslQuorum",
+    "quorum.auth.enableSasl",
+    "ssl.keyStore.location",
+    "ssl.keyStore.password",
+    "ssl.keyStore.passwordPath",
+    "ssl.keyStore.type",
+    "ssl.trustStore.location",
+    "ssl.trustStore.password",
+    "ssl.trustStore.passwordPath",
+    "ssl.trustStore.type",
+    "ssl.clientAuth",
+    "ssl.crl",
+    "ssl.ocsp",
+    "ssl.authProvider",
+    "serverCnxnFactory",
+    "standaloneEnabled",
+    "peerType",
+    "forceSync",
+];
+
+/// Those that mean something here, with a number or name behind them.
+pub const USED_PREFIXES: [&str; 5] = ["server.", "group.", "weight.", "authProvider.", "ottla."];
+
+/// Those that are taken and mean nothing here.
+pub const IGNORED: [&str; 88] = [
+    "autopurge.snapRetainCount",
+    "autopurge.purgeInterval",
+    "snapCount",
+    "snapSizeLimitInKb",
+    "commitLogCount",
+    "preAllocSize",
+    "txnLogSizeLimitInKb",
+    "globalOutstandingLimit",
+    "electionAlg",
+    "electionPortBindRetry",
+    "cnxTimeout",
+    "connectToLearnerMasterLimit",
+    "leaderServes",
+    "localSessionsEnabled",
+    "localSessionsUpgradingEnabled",
+    "extendedTypesEnabled",
+    "emulate353TTLNodes",
+    "quorumListenOnAllIPs",
+    "quorumPort",
+    "portUnification",
+    "client.portUnification",
+    "syncEnabled",
+    "clientPortListenBacklog",
+    "fsync.warningthresholdms",
+    "flushDelay",
+    "maxWriteQueuePollTime",
+    "maxBatchSize",
+    "maxResponseCacheSize",
+    "maxGetChildrenResponseCacheSize",
+    "maxTimeToWaitForEpoch",
+    "maxConcurrentSnapSyncs",
+    "maxConcurrentDiffSyncs",
+    "maxDataTreeSnapshotSize",
+    "digest.enabled",
+    "digest.log.interval",
+    "closeSessionTxn.enabled",
+    "compressSnap",
+    "convertLegacySnapshot",
+    "advancedFlowControlEnabled",
+    "largeRequestMaxBytes",
+    "largeRequestThreshold",
+    "outstandingHandshake.limit",
+    "intBufferStartingSizeBytes",
+    "tcpKeepAlive",
+    "tcpMaxThreads",
+    "reconfig.enabled",
+    "watchManagerName",
+    "watcherCleanThreadsNum",
+    "watcherCleanThreshold",
+    "watcherCleanIntervalInSeconds",
+    "maxInProcessingDeadWatchers",
+    "bitHashCacheSize",
+    "pathStats.enabled",
+    "ensembleAuthName",
+    "enableEagerACLCheck",
+    "serializeLastProcessedZxid.enabled",
+    "allowSaslFailedClients",
+    "enforce.auth.enabled",
+    "enforce.auth.schemes",
+    "serverCnxn.maxOutstanding",
+    "oraclePath",
+    "jvm.pause.monitor",
+    "jvm.pause.sleep.time.ms",
+    "jvm.pause.warn-threshold.ms",
+    "jvm.pause.info-threshold.ms",
+    "fips-mode",
+    "log.dir",
+    "log.file",
+    "log.threshold",
+    "root.logger",
+    "console.threshold",
+    "jmx.log4j.disable",
+    "slowQueryThresholdMs",
+    "shedConnections",
+    "throttledOpWaitTime",
+    "initialConfig",
+    "learnerReadOnly",
+    "testing.initialize",
+    "db.autocreate",
+    "superUserEnabled",
+    "preCreateZNodes",
+    "rateLimiterImpl",
+    "sasl.client",
+    "sasl.clientconfig",
+    "sasl.serverconfig",
+    "serverDetailsProvider",
+    "authenticationTimeout",
+    "forwardLearnerRequestsToCommitProcessorDisabled",
+];
+
+/// Those that are taken and mean nothing here, whatever stands behind.
+pub const IGNORED_PREFIXES: [&str; 32] = [
+    "admin.",
+    "metricsProvider.",
+    "quorum.",
+    "ssl.quorum.",
+    "multiAddress.",
+    "observer.",
+    "learner.",
+    "leader.",
+    "follower.",
+    "fastleader.",
+    "fastLeader.",
+    "nio.",
+    "netty.",
+    "snapshot.",
+    "audit.",
+    "znode.container.",
+    "container.",
+    "request_throttle",
+    "requestThrottle",
+    "connection_throttle",
+    "connectionThrottle",
+    "connection",
+    "commitProcessor.",
+    "cnxn",
+    "kerberos.",
+    "security.",
+    "authProvider.ip.",
+    "IPAuthenticationProvider.",
+    "EnsembleAuthenticationProvider.",
+    "SASLAuthenticationProvider.",
+    "response.",
+    "jvm.",
+];
+
+/// Those of TLS that only narrow what is offered anyway: TLS 1.2 and 1.3 with their good ciphers.
+pub const IGNORED_OF_TLS: [&str; 10] = [
+    "ssl.protocol",
+    "ssl.enabledProtocols",
+    "ssl.ciphersuites",
+    "ssl.context.supplier.class",
+    "ssl.hostnameVerification",
+    "ssl.handshakeDetectionTimeoutMillis",
+    "ssl.allowReverseDnsLookup",
+    "ssl.sslProvider",
+    "ssl.tcnative.ocsp",
+    "ssl.clientHostnameVerification",
+];
+
+/// What a name is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// It is used.
+    Used,
+    /// It is ZooKeeper's, and nothing here depends on it.
+    Ignored,
+    /// It is nobody's.
+    Unknown,
+}
+
+/// What a name of a `zoo.cfg` is to us.
+pub fn meaning(key: &str) -> Meaning {
+    let starts_with = |prefixes: &[&str]| prefixes.iter().any(|prefix| key.starts_with(prefix));
+    if USED.contains(&key) || starts_with(&USED_PREFIXES) {
+        Meaning::Used
+    } else if IGNORED.contains(&key)
+        || IGNORED_OF_TLS.contains(&key)
+        || starts_with(&IGNORED_PREFIXES)
+    {
+        Meaning::Ignored
+    } else {
+        Meaning::Unknown
+    }
+}
