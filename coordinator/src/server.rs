@@ -10,6 +10,7 @@ pub use crate::config::Config;
 use crate::consensus::{Ensemble, EnsembleOptions, StartError};
 use crate::frontends::FrontEnds;
 use crate::metrics::Metrics;
+use crate::requests::sasl::SaslOptions;
 use crate::requests::{Service, ServiceOptions};
 use crate::sessions::keeper::Keeper;
 use crate::watches::LiveState;
@@ -73,6 +74,8 @@ impl Server {
             super_digest: config.super_digest,
             enforces_quota: false,
             skips_acl: false,
+            sasl: SaslOptions::default(),
+            x509_super_user: None,
             kafka_listener_name: config.kafka_listener_name,
             metrics,
             zookeeper: config.zookeeper,

@@ -663,6 +663,9 @@ pub enum CoordinationError {
     /// The identity was not proved.
     #[error("authentication failed")]
     AuthFailed,
+    /// Only who has authenticated by SASL is answered.
+    #[error("authentication by SASL is required")]
+    SaslRequired,
     /// The member has not yet applied what the client has seen.
     #[error("this member is behind what the client has seen")]
     MemberBehind,

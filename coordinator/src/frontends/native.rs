@@ -83,7 +83,13 @@ pub async fn serve(arrival: Arrival, service: Arc<Service>, shutdown: Shutdown) 
         Err(CoordinationError::UnsupportedVersion)
     } else {
         let (session, last_zxid_seen) = (hello.session, hello.last_zxid_seen);
-        let opening = Opening { session, last_zxid_seen, address: peer.ip(), proved: Vec::new() };
+        let opening = Opening {
+            session,
+            last_zxid_seen,
+            address: peer.ip(),
+            proved: Vec::new(),
+            must_authenticate: false,
+        };
         service.open_session(opening, outbox.clone()).await
     };
     let (session, conversation) = match session {
@@ -389,6 +395,8 @@ fn response_of(answer: Answer) -> Response {
         Answer::Status(status) => Response::Status(status),
         Answer::Subscribed { resumed } => Response::Subscribed { resumed },
         // The answers to what only ZooKeeper's clients ask.
-        Answer::Count(_) | Answer::Identities(_) | Answer::Many(_) => Response::Done,
+        Answer::Token(_) | Answer::Count(_) | Answer::Identities(_) | Answer::Many(_) => {
+            Response::Done
+        }
     }
 }

@@ -52,6 +52,8 @@ pub enum Ask {
     },
     /// The identities that the connection has proved.
     WhoAmI,
+    /// A step of SASL's DIGEST-MD5: the client's token.
+    Sasl(Vec<u8>),
 }
 
 /// The watches that a client had on its last connection, and what it had seen by then.
@@ -88,6 +90,11 @@ impl Ask {
     /// Whether it takes a place in the log.
     pub fn is_write(&self) -> bool {
         matches!(self, Self::Common(Request::Write(_) | Request::Multi(_) | Request::CloseSession))
+    }
+
+    /// Whether it may be asked by who must authenticate and has not yet.
+    pub fn is_for_all(&self) -> bool {
+        matches!(self, Self::Sasl(_) | Self::Common(Request::Auth { .. } | Request::CloseSession))
     }
 
     /// Whether it is answered only when this member has all that was committed before.

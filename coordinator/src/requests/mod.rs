@@ -8,8 +8,10 @@
 
 mod admin;
 mod ask;
+mod authentication;
 mod opening;
 mod reads;
+pub mod sasl;
 mod session_queue;
 mod upkeep;
 
@@ -48,6 +50,10 @@ pub struct ServiceOptions {
     pub enforces_quota: bool,
     /// Whether access lists are not asked.
     pub skips_acl: bool,
+    /// Who authenticates by SASL.
+    pub sasl: sasl::SaslOptions,
+    /// The subject of the certificate whose owner may do everything, if there is one.
+    pub x509_super_user: Option<String>,
     /// The brokers' listener that Kafka's clients are told, if one is configured.
     pub kafka_listener_name: Option<String>,
     /// What the member counts.
@@ -99,6 +105,12 @@ impl Service {
 
     /// Whether someone has proved to be the one who may do everything.
     fn is_super(&self, identity: &Identity) -> bool {
-        identity.scheme == "digest" && self.options.super_digest.as_ref() == Some(&identity.id)
+        let named = match identity.scheme.as_str() {
+            "digest" => &self.options.super_digest,
+            "sasl" => &self.options.sasl.super_user,
+            "x509" => &self.options.x509_super_user,
+            _ => return false,
+        };
+        named.as_ref() == Some(&identity.id)
     }
 }

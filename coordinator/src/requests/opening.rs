@@ -23,6 +23,8 @@ pub struct Opening {
     pub address: IpAddr,
     /// What it has proved already, by a certificate.
     pub proved: Vec<Identity>,
+    /// Whether it must authenticate by SASL before anything else.
+    pub must_authenticate: bool,
 }
 
 /// A session that a connection holds now.
@@ -56,7 +58,8 @@ impl Service {
         let address = opening.address.to_canonical().to_string();
         let mut identities = opening.proved;
         identities.insert(0, Identity { scheme: "ip".to_owned(), id: address });
-        if self.options.skips_acl {
+        let is_super = identities.iter().any(|identity| self.is_super(identity));
+        if is_super || self.options.skips_acl {
             identities.push(Identity { scheme: acl::SUPER.to_owned(), id: String::new() });
         }
         let identities: Arc<[Identity]> = identities.into();
@@ -75,6 +78,8 @@ impl Service {
             identities,
             outbox,
             queue: RequestQueue::default(),
+            must_authenticate: opening.must_authenticate,
+            sasl: None,
         };
         let zxid = applied.zxid;
         let grace_ms = self.ensemble.keeper().disconnect_grace_ms();

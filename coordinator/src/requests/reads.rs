@@ -60,6 +60,7 @@ impl Conversation {
                 let paths = paths.filter(|path| path.starts_with(&prefix));
                 Ok(Answer::Ephemerals(paths.map(|path| path.to_string()).collect()))
             }
+            Ask::Sasl(_) => unreachable!("not answered here"),
             Ask::WhoAmI => Ok(Answer::Identities(Arc::clone(&self.identities))),
         }
     }

@@ -13,14 +13,14 @@ use ottla_common::types::{SessionId, Zxid};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::sasl::Exchange;
 use super::{Ask, Service};
 use crate::consensus::{Applied, Proposal, ProposeError};
 use crate::limits::{
-    IDENTITIES_MAX, REQUEST_BYTES_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX,
-    SUBSCRIPTIONS_PER_CONNECTION_MAX,
+    REQUEST_BYTES_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX, SUBSCRIPTIONS_PER_CONNECTION_MAX,
 };
 use crate::metrics::RequestKind;
-use crate::tree::{Action, Command, Effect, Identity, acl};
+use crate::tree::{Action, Command, Effect, Identity};
 use crate::watches::{Answer, Closed, ConnectionId, Outbox, Outgoing, Subscription};
 
 /// A request as a front end hands it over.
@@ -51,6 +51,9 @@ pub struct Conversation {
     pub(super) identities: Arc<[Identity]>,
     pub(super) outbox: Outbox,
     pub(super) queue: RequestQueue,
+    /// Whether nothing is answered before the client has authenticated by SASL.
+    pub(super) must_authenticate: bool,
+    pub(super) sasl: Option<Exchange>,
 }
 
 /// The requests that are not answered yet, and what else a conversation has running.
@@ -203,7 +206,7 @@ impl Conversation {
             match &step.task {
                 Task::Wait(ask) if ask.is_write() => return self.propose_first(),
                 Task::Wait(_) if self.outbox.is_full() => return,
-                Task::Wait(ask) if ask.needs_barrier() => {
+                Task::Wait(ask) if ask.needs_barrier() && !self.must_authenticate => {
                     let service = Arc::clone(&self.service);
                     let barrier = async move { service.ensemble.read_barrier().await };
                     let waiting = Task::Wait(Ask::WhoAmI);
@@ -238,6 +241,9 @@ impl Conversation {
 
     fn propose_if_write(&self, task: Task) -> Task {
         let Task::Wait(ask) = task else { return task };
+        if self.must_authenticate && !ask.is_for_all() {
+            return Task::Wait(Ask::Refused(CoordinationError::SaslRequired));
+        }
         let (is_close, action) = match ask {
             Ask::Common(Request::Write(op)) => (false, Action::Write(op)),
             Ask::Common(Request::Multi(ops)) => (false, Action::Multi(ops)),
@@ -293,7 +299,12 @@ impl Conversation {
     /// Answers a request that changes nothing in the tree.
     fn answer(&mut self, xid: u64, ask: Ask) {
         match ask {
+            ask if self.must_authenticate && !ask.is_for_all() => {
+                self.reply(xid, Err(CoordinationError::SaslRequired));
+                self.outbox.close(Closed::Because(CoordinationError::SaslRequired));
+            }
             Ask::Refused(error) => self.reply(xid, Err(error)),
+            Ask::Sasl(token) => self.authenticate_by_sasl(xid, &token),
             Ask::Common(Request::Auth { scheme, credential }) => {
                 self.authenticate(xid, &scheme, &credential);
             }
@@ -306,30 +317,6 @@ impl Conversation {
             }
             ask => self.read(xid, ask),
         }
-    }
-
-    fn authenticate(&mut self, xid: u64, scheme: &str, credential: &[u8]) {
-        let identity = match scheme {
-            "digest" => acl::digest_identity(credential),
-            // The address is known without proof.
-            "ip" => return self.reply(xid, Ok(Answer::Done)),
-            _ => None,
-        };
-        let Some(identity) = identity.filter(|_| self.identities.len() < IDENTITIES_MAX) else {
-            self.reply(xid, Err(CoordinationError::AuthFailed));
-            return self.outbox.close(Closed::Because(CoordinationError::AuthFailed));
-        };
-        if !self.identities.contains(&identity) {
-            let mut identities = self.identities.to_vec();
-            if self.service.is_super(&identity) {
-                identities.push(Identity { scheme: acl::SUPER.to_owned(), id: String::new() });
-            }
-            identities.push(identity);
-            self.identities = identities.into();
-            let identities = Arc::clone(&self.identities);
-            self.service.live.set_identities(self.connection_id, identities);
-        }
-        self.reply(xid, Ok(Answer::Done));
     }
 
     fn subscribe(&mut self, xid: u64, prefix: &str, from: Option<Zxid>) {

@@ -80,6 +80,8 @@ pub enum Answer {
     Count(u64),
     /// What a connection has proved.
     Identities(Arc<[Identity]>),
+    /// A token of SASL.
+    Token(Vec<u8>),
     /// The answers to several reads.
     Many(Vec<Result<Answer, CoordinationError>>),
     /// Figures.

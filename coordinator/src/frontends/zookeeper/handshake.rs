@@ -59,6 +59,7 @@ where
         last_zxid_seen: Zxid(request.last_zxid_seen),
         address: peer.ip(),
         proved: proved.into_iter().collect(),
+        must_authenticate: service.options().sasl.is_required,
     };
     let outbox = Outbox::new();
     // Old clients do not expect to be told what they did not ask about.

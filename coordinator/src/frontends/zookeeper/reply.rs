@@ -27,7 +27,7 @@ pub fn put_reply(
 ) {
     let Expected { xid, shape, .. } = expected;
     // ZooKeeper's.
-    let zxid = if *shape == Shape::Auth { 0 } else { zxid.0 };
+    let zxid = if matches!(shape, Shape::Auth | Shape::Token) { 0 } else { zxid.0 };
     put_message(out, |out| match (shape, result) {
         (Shape::Refused(code), _) => ReplyHeader { xid: *xid, zxid, err: *code }.encode(out),
         (Shape::Multi(shapes), Err(CoordinationError::MultiFailed { index, error })) => {
@@ -108,6 +108,7 @@ fn put_answer(shape: &Shape, answer: Answer, out: &mut BytesMut) {
             Stat::from(stat).encode(out);
         }
         (_, Answer::Ephemerals(paths)) => paths.encode(out),
+        (_, Answer::Token(token)) => put_slice(&token, out),
         (_, Answer::Count(count)) => out.put_i32(i32::try_from(count).unwrap_or(i32::MAX)),
         (_, Answer::Identities(identities)) => put_identities(&identities, out),
         _ => {}
@@ -212,6 +213,7 @@ pub fn code(error: &CoordinationError) -> i32 {
         CoordinationError::SessionExpired => error_code::SESSION_EXPIRED,
         CoordinationError::SessionMoved => error_code::SESSION_MOVED,
         CoordinationError::AuthFailed => error_code::AUTH_FAILED,
+        CoordinationError::SaslRequired => error_code::SESSION_CLOSED_REQUIRE_SASL_AUTH,
         CoordinationError::Unimplemented => error_code::UNIMPLEMENTED,
         CoordinationError::MemberBehind | CoordinationError::Unavailable => {
             error_code::CONNECTION_LOSS

@@ -56,6 +56,8 @@ pub enum Shape {
     Count,
     /// Identities.
     Identities,
+    /// A token of SASL, and no zxid in the header.
+    Token,
     /// The results of these operations.
     Multi(Vec<Shape>),
     /// The results of these reads.
@@ -155,7 +157,7 @@ fn translate(request: Request) -> (Shape, Ask) {
         // Not for clients, and not on its own.
         Request::DeleteContainer(_) | Request::Check(_) => refused(error_code::UNIMPLEMENTED),
         Request::Reconfig(_) => refused(error_code::RECONFIG_DISABLED),
-        Request::Sasl(_) => refused(error_code::AUTH_FAILED),
+        Request::Sasl(request) => (Shape::Token, Ask::Sasl(request.token.unwrap_or_default())),
         Request::SetWatches(_)
         | Request::SetWatches2(_)
         | Request::AddWatch(_)
