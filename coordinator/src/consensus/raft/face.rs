@@ -299,6 +299,9 @@ pub enum ChangeRefused {
     /// The learner lacks too much of the log.
     #[error("the learner has not caught up")]
     NotCaughtUp,
+    /// Too few of the voters that would be left are alive, or may vote.
+    #[error("the voters that would be left cannot decide")]
+    WouldStop,
     /// The ensemble is large enough.
     #[error("there are too many members")]
     TooMany,

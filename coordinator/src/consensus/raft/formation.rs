@@ -1,7 +1,8 @@
 //! Members with empty folders. A folder is empty because the ensemble is new, or because the disk
 //! was lost; and a member that forgot its promises must not vote. So it asks the others: if a
 //! majority, with itself, has never taken part in anything either, the ensemble is new. If anybody
-//! has, this member takes the log and does not vote until the others make it a voter anew.
+//! has, this member takes the log and does not vote until the others have taken its vote from it.
+//! Then they may make it a voter anew.
 //!
 //! Greetings also tell a member that was away long who belongs to the ensemble by now.
 
@@ -19,6 +20,9 @@ pub struct Formation {
     /// Members that said their folder is empty, while this one's was. What they became since is no
     /// sign that something was lost.
     fresh: BTreeSet<MemberId>,
+    /// Members that had never taken part in anything, in this one's present life. If all are so,
+    /// there is nothing that could have been forgotten.
+    blank: BTreeSet<MemberId>,
     /// Since when a majority is known to be fresh.
     enough_since_ms: Option<u64>,
     greet_due_ms: u64,
@@ -33,6 +37,7 @@ impl Formation {
     pub fn new(now_ms: u64) -> Self {
         Self {
             fresh: BTreeSet::new(),
+            blank: BTreeSet::new(),
             enough_since_ms: None,
             greet_due_ms: now_ms,
             introduced: BTreeSet::new(),
@@ -74,45 +79,56 @@ impl Raft {
 
     pub(super) fn greet(&mut self) {
         self.formation.greet_due_ms = self.now_ms + self.config.heartbeat_interval_ms;
-        let standing = self.hard.standing;
+        let (standing, blank) = (self.hard.standing, self.is_blank());
         for id in others(self.membership(), self.config.member_id) {
-            self.send(id, MessageKind::Greeting { standing });
+            self.send(id, MessageKind::Greeting { standing, blank });
         }
     }
 
-    pub(super) fn greeted(&mut self, from: MemberId, standing: Standing) {
-        let own = self.hard.standing;
+    /// Whether this member has never taken part in anything, or does not know.
+    fn is_blank(&self) -> bool {
+        self.hard.term == 0 && self.log.last_index() == 0
+    }
+
+    pub(super) fn greeted(&mut self, from: MemberId, standing: Standing, blank: bool) {
         let members = self.membership().members.keys().copied().collect();
-        self.send(from, MessageKind::GreetingResponse { standing: own, members });
+        let own = (self.hard.standing, self.is_blank());
+        let kind = MessageKind::GreetingResponse { standing: own.0, blank: own.1, members };
+        self.send(from, kind);
         if self.knows(from) {
-            self.learnt(from, standing);
+            self.learnt(from, standing, blank);
         }
     }
 
     pub(super) fn greeting_answered(
         &mut self,
         from: MemberId,
-        standing: Standing,
+        (standing, blank): (Standing, bool),
         members: &[MemberId],
     ) {
         if members.len() <= MEMBERS_MAX && self.formation.introduced.len() <= MEMBERS_MAX {
             self.formation.introduced.extend(members);
         }
-        self.learnt(from, standing);
+        self.learnt(from, standing, blank);
     }
 
-    fn learnt(&mut self, from: MemberId, standing: Standing) {
-        if self.hard.standing != Standing::Fresh {
+    fn learnt(&mut self, from: MemberId, standing: Standing, blank: bool) {
+        if self.hard.standing == Standing::Voter {
             return;
         }
-        if standing != Standing::Fresh {
-            return self.resolve_standing(from);
+        if blank {
+            self.formation.blank.insert(from);
         }
-        self.formation.fresh.insert(from);
+        if standing == Standing::Fresh {
+            self.formation.fresh.insert(from);
+        }
         let (own_id, membership) = (self.config.member_id, self.memberships.newest().1);
+        let is_blank = |id| id == own_id || self.formation.blank.contains(&id);
         let is_fresh = |id| id == own_id || self.formation.fresh.contains(&id);
-        if membership.voters().all(is_fresh) {
+        if self.is_blank() && membership.voters().all(is_blank) {
             self.form();
+        } else if standing != Standing::Fresh {
+            self.resolve_standing(from);
         } else if quorum::has_majority(membership, is_fresh) {
             self.formation.enough_since_ms.get_or_insert(self.now_ms);
         }
@@ -146,20 +162,16 @@ impl Raft {
     /// The membership of the entry `index` is committed, and durable here.
     pub(super) fn membership_is_certain(&mut self, index: u64) {
         self.hard.cluster_id = self.hard.cluster_id.or(self.memberships.at(index).cluster_id);
-        self.readmitted(index.saturating_sub(1), index);
     }
 
-    /// A member that has lost its data votes again when, since it came back, it was no voter and
-    /// was made one.
-    pub(super) fn readmitted(&mut self, before: u64, index: u64) {
-        let own_id = self.config.member_id;
-        let since = self.formation.horizon.is_some_and(|horizon| before >= horizon);
-        let was = self.memberships.at(before).is_voter(own_id);
-        if self.hard.standing == Standing::Amnesiac
-            && since
-            && !was
-            && self.memberships.at(index).is_voter(own_id)
-        {
+    /// A member that has lost its data may vote again when the others have decided, since it came
+    /// back, that it is no voter: every majority that counted on its promises has let go of it. So
+    /// it may before it is made a voter, and there is never one in force that cannot.
+    pub(super) fn regain_standing(&mut self) {
+        let settled = self.log.settled();
+        let since = self.formation.horizon.is_some_and(|horizon| settled >= horizon);
+        let is_voter = self.memberships.at(settled).is_voter(self.config.member_id);
+        if self.hard.standing == Standing::Amnesiac && since && !is_voter {
             self.hard.standing = Standing::Voter;
             self.restart_patience();
         }

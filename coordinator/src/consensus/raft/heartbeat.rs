@@ -16,7 +16,6 @@ pub fn new_leading(first_index: u64, now_ms: u64) -> Leading {
         progress: std::collections::BTreeMap::new(),
         first_index,
         elected_ms: now_ms,
-        membership_since_ms: now_ms,
         round: 0,
         round_wanted: true,
         heartbeat_due_ms: now_ms,
@@ -105,7 +104,7 @@ impl Raft {
             round,
             sent_ms,
             match_index: self.verified.min(self.log.durable()),
-            last_index: self.log.last_index(),
+            verified_index: self.verified,
             standing: self.hard.standing,
         };
         self.send(from, kind);
@@ -115,7 +114,7 @@ impl Raft {
         &mut self,
         from: MemberId,
         (round, sent_ms): (u64, u64),
-        (match_index, last_index): (u64, u64),
+        (match_index, verified_index): (u64, u64),
         standing: Standing,
     ) {
         let (now_ms, pause_ms) = (self.now_ms, self.config.heartbeat_interval_ms);
@@ -131,8 +130,8 @@ impl Raft {
             progress.acked_round = round;
             progress.acked_ms = progress.acked_ms.max(Some(sent_ms));
         }
-        if standing == Standing::Amnesiac && last_index < progress.matched {
-            progress.lost_all_behind(last_index);
+        if standing == Standing::Amnesiac && verified_index < progress.matched {
+            progress.lost_all_behind(verified_index);
         }
         match &mut progress.state {
             ProgressState::Probe { sent_ms: Some(probed_ms) }
@@ -144,7 +143,7 @@ impl Raft {
             ProgressState::Replicate { in_flight }
                 if round == newest
                     && !in_flight.is_empty()
-                    && last_index < progress.sent_at_heartbeat =>
+                    && verified_index < progress.sent_at_heartbeat =>
             {
                 progress.probe(0);
             }

@@ -77,6 +77,11 @@ impl Log {
         self.commit
     }
 
+    /// All up to here is committed and durable.
+    pub fn settled(&self) -> u64 {
+        self.commit.min(self.durable)
+    }
+
     pub fn applied(&self) -> u64 {
         self.applied
     }
@@ -166,7 +171,7 @@ impl Log {
 
     /// What is committed and durable and was not handed out to be applied.
     pub fn take_committed(&mut self) -> Vec<Entry> {
-        let end = self.commit.min(self.durable);
+        let end = self.settled();
         let Some(start) = self.place(self.handed_to_apply + 1) else { return Vec::new() };
         let Some(stop) = self.place(end + 1).filter(|stop| *stop > start) else {
             return Vec::new();

@@ -9,7 +9,7 @@ use ottla_common::types::MemberId;
 
 use super::progress::{Progress, ProgressState};
 use super::seeded_bugs::SeededBug;
-use super::{ChangeRefused, MembershipChange, Raft};
+use super::{ChangeRefused, MembershipChange, Raft, quorum};
 use crate::limits::MEMBERS_MAX;
 use crate::storage::membership::{MemberRole, Membership};
 use crate::storage::wal_record::{Entry, EntryKind};
@@ -102,12 +102,18 @@ impl Raft {
                 return Err(ChangeRefused::Pending);
             }
         }
-        if let MembershipChange::Promote { id } = &change
-            && leading.progress.get(id).is_some_and(|progress| !self.is_caught_up(progress))
-        {
+        let promoted = match change {
+            MembershipChange::Promote { id } => Some(id),
+            _ => None,
+        };
+        let next = changed(newest, change)?;
+        if promoted.is_some_and(|id| !self.known(id).is_ready_to_vote()) {
             return Err(ChangeRefused::NotCaughtUp);
         }
-        let next = changed(newest, change)?;
+        let fewer = newest.voters().any(|id| !next.is_voter(id));
+        if fewer && !quorum::has_majority(&next, |id| self.known(id).decides()) {
+            return Err(ChangeRefused::WouldStop);
+        }
         Ok(self.append_membership(next, time_ms))
     }
 
@@ -153,7 +159,6 @@ impl Raft {
         let stays = membership.is_voter(self.config.member_id);
         self.send_appends();
         if let Some(leading) = &mut self.leading {
-            leading.membership_since_ms = self.now_ms;
             leading.progress.retain(|_, progress| !progress.leaving);
         }
         if !stays && self.leading.is_some() {

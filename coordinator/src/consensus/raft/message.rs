@@ -114,8 +114,8 @@ pub enum MessageKind {
         sent_ms: u64,
         /// As in [`MessageKind::Appended`], in case one of those was lost.
         match_index: u64,
-        /// The newest entry, durable or not.
-        last_index: u64,
+        /// The same, durable or not: what was sent behind it has not arrived.
+        verified_index: u64,
         /// Whether the sender may vote.
         standing: Standing,
     },
@@ -149,11 +149,15 @@ pub enum MessageKind {
     Greeting {
         /// Whether the sender may vote.
         standing: Standing,
+        /// Whether the sender has never taken part in anything: no term, no log.
+        blank: bool,
     },
     /// The answer.
     GreetingResponse {
         /// Whether the sender may vote.
         standing: Standing,
+        /// As in the greeting.
+        blank: bool,
         /// Who else belongs to the ensemble.
         members: Vec<MemberId>,
     },

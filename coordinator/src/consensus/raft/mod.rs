@@ -122,8 +122,6 @@ struct Leading {
     /// Its first entry. When that is committed, it knows all that is.
     first_index: u64,
     elected_ms: u64,
-    /// When the membership was committed, or this member elected.
-    membership_since_ms: u64,
     /// The newest round of heartbeats.
     round: u64,
     /// A round is to be sent at once.
@@ -213,15 +211,15 @@ impl Raft {
             return;
         }
         // A member that the others have not let in yet asks who they are, too.
-        if let MessageKind::Greeting { standing } = message.kind {
-            return self.greeted(from, standing);
+        if let MessageKind::Greeting { standing, blank } = message.kind {
+            return self.greeted(from, standing, blank);
         }
         if !self.knows(from) {
             return;
         }
         match message.kind {
-            MessageKind::GreetingResponse { standing, members } => {
-                self.greeting_answered(from, standing, &members);
+            MessageKind::GreetingResponse { standing, blank, members } => {
+                self.greeting_answered(from, (standing, blank), &members);
             }
             MessageKind::PreVote { campaign_term, last_index, last_term } => {
                 self.asked_for_pre_vote(from, campaign_term, (last_index, last_term));
@@ -298,15 +296,11 @@ impl Raft {
                 round,
                 sent_ms,
                 match_index,
-                last_index,
+                verified_index,
                 standing,
             } => {
-                self.heartbeat_answered(
-                    from,
-                    (round, sent_ms),
-                    (match_index, last_index),
-                    standing,
-                );
+                let (sent, has) = ((round, sent_ms), (match_index, verified_index));
+                self.heartbeat_answered(from, sent, has, standing);
             }
             MessageKind::SnapshotAck { index, offset, failed } => {
                 self.chunk_acked(from, index, offset, failed);
@@ -395,6 +389,7 @@ impl Raft {
         for entry in committed.iter().filter(|entry| entry.kind == EntryKind::Membership) {
             self.membership_is_certain(entry.index);
         }
+        self.regain_standing();
         let entries = self.log.take_unpersisted();
         let hard_state = self.persistence.hand_out(self.hard);
         let role = self.role_to_tell();

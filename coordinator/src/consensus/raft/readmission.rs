@@ -5,17 +5,27 @@ use ottla_common::types::MemberId;
 
 use super::{Member, MemberRole, Membership, MembershipChange, Raft, Standing, quorum};
 
-/// What the policy knows of a member.
+/// What a leader knows of a member.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known {
     /// Whether it answers.
     pub alive: bool,
     /// What it says of itself; none if it has said nothing.
     pub standing: Option<Standing>,
-    /// Whether it had time to learn of the membership in force, and to vote again by it.
-    pub has_heard: bool,
     /// Whether it has about the whole log.
     pub caught_up: bool,
+}
+
+impl Known {
+    /// Whether it can take its part in decisions.
+    pub fn decides(&self) -> bool {
+        self.alive && self.standing == Some(Standing::Voter)
+    }
+
+    /// Whether it can be made a voter without holding the others up.
+    pub fn is_ready_to_vote(&self) -> bool {
+        self.decides() && self.caught_up
+    }
 }
 
 /// The next change, if one is due. `known` tells of each member.
@@ -26,10 +36,10 @@ pub fn next_change(
     let change = |(id, member): (&MemberId, &Member)| {
         let (id, it) = (*id, known(*id));
         match member.role {
-            MemberRole::Voter if it.standing == Some(Standing::Amnesiac) && it.has_heard => {
+            MemberRole::Voter if it.standing == Some(Standing::Amnesiac) => {
                 Some(MembershipChange::Demote { id, rejoining: true })
             }
-            MemberRole::Learner if member.rejoining && it.alive && it.caught_up => {
+            MemberRole::Learner if member.rejoining && it.is_ready_to_vote() => {
                 Some(MembershipChange::Promote { id })
             }
             _ => None,
@@ -40,7 +50,7 @@ pub fn next_change(
         MembershipChange::Demote { id, .. } => {
             let mut rest = membership.clone();
             rest.members.remove(id);
-            quorum::has_majority(&rest, |id| known(id).alive)
+            quorum::has_majority(&rest, |id| known(id).decides())
         }
         _ => true,
     };
@@ -48,24 +58,25 @@ pub fn next_change(
 }
 
 impl Raft {
+    /// As leader: what it knows of a member, itself included.
+    pub(super) fn known(&self, id: MemberId) -> Known {
+        if id == self.config.member_id {
+            return Known { alive: true, standing: Some(self.hard.standing), caught_up: true };
+        }
+        let progress = self.leading.as_ref().and_then(|leading| leading.progress.get(&id));
+        progress.map_or_else(Known::default, |progress| Known {
+            alive: progress.is_alive(self.now_ms, self.config.election_timeout_ms),
+            standing: progress.standing,
+            caught_up: self.is_caught_up(progress),
+        })
+    }
+
     pub(super) fn readmit(&mut self) {
-        let Some(leading) = &self.leading else { return };
-        if leading.transfer.is_some() || self.memberships.newest().0 > self.log.commit() {
+        let busy = self.leading.as_ref().is_none_or(|leading| leading.transfer.is_some());
+        if busy || self.memberships.newest().0 > self.log.commit() {
             return;
         }
-        let (own_id, timeout_ms) = (self.config.member_id, self.config.election_timeout_ms);
-        let membership_index = self.memberships.newest().0;
-        let settled = self.now_ms >= leading.membership_since_ms + timeout_ms;
-        let known = |id| match leading.progress.get(&id) {
-            Some(progress) => Known {
-                alive: progress.is_alive(self.now_ms, timeout_ms),
-                standing: progress.standing,
-                has_heard: settled && progress.matched >= membership_index,
-                caught_up: self.is_caught_up(progress),
-            },
-            None => Known { alive: id == own_id, ..Known::default() },
-        };
-        if let Some(change) = next_change(self.membership(), known) {
+        if let Some(change) = next_change(self.membership(), |id| self.known(id)) {
             let time_ms = self.log.last_time_ms().unwrap_or_default();
             // Refused only while the leader is new; it is tried again.
             let _ = self.propose_membership(change, time_ms);
@@ -78,7 +89,7 @@ mod tests {
     use super::*;
 
     fn alive(standing: Standing) -> Known {
-        Known { alive: true, standing: Some(standing), has_heard: true, caught_up: true }
+        Known { alive: true, standing: Some(standing), caught_up: true }
     }
 
     #[test]

@@ -221,7 +221,6 @@ impl Raft {
         self.hard.cluster_id = self.hard.cluster_id.or(meta.membership.cluster_id);
         self.memberships.truncate(before + 1);
         self.memberships.push(meta.index, meta.membership);
-        self.readmitted(before, meta.index);
         self.memberships.forget_before(meta.index);
         self.verified = meta.index;
         if let Some(leader_id) = self.leader_id {
