@@ -7,6 +7,7 @@ mod order;
 mod raw;
 mod sessions;
 mod subscriptions;
+mod zookeeper;
 
 use super::*;
 
