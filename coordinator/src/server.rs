@@ -9,6 +9,7 @@ use ottla_common::shutdown::Shutdown;
 pub use crate::config::Config;
 use crate::consensus::{Ensemble, EnsembleOptions, StartError};
 use crate::frontends::FrontEnds;
+use crate::frontends::tls::{Acceptor, TlsError};
 use crate::metrics::Metrics;
 use crate::requests::sasl::SaslOptions;
 use crate::requests::{Service, ServiceOptions};
@@ -24,6 +25,9 @@ pub enum Error {
     /// The member's state cannot be taken up.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Connections through TLS cannot be served.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The system refused something.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -38,6 +42,8 @@ pub struct Server;
 pub struct RunningServer {
     /// Where clients connect, with the real port if 0 was asked for.
     pub client_address: SocketAddr,
+    /// Where clients connect through TLS, if they can.
+    pub secure_address: Option<SocketAddr>,
     service: Arc<Service>,
 }
 
@@ -47,14 +53,8 @@ impl Server {
     /// run in one process, each with a data folder of its own.
     pub async fn start(config: Config, shutdown: Shutdown) -> Result<RunningServer, Error> {
         // Bound before the state is loaded: a port that is taken is told at once.
-        let listener = net::bind(&config.listen).await?;
-        let limits = ConnectionLimits {
-            connections_max: config.connections_max,
-            connections_per_ip_max: config.connections_per_ip_max,
-            loopback_reserve: LOOPBACK_RESERVE,
-        };
-        let listener = Listener::new(listener, limits);
-        let client_address = listener.local_addr()?;
+        let doors = Doors::open(&config).await?;
+        let (client_address, secure_address) = (doors.client_address, doors.secure_address);
         let keeper = Keeper::new(config.expiry_tick_ms, config.disconnect_grace_ms);
         let metrics = Arc::new(Metrics::default());
         let options = EnsembleOptions {
@@ -65,35 +65,89 @@ impl Server {
         let stop = shutdown.clone();
         let started = tokio::task::spawn_blocking(move || Ensemble::start(options, &stop)).await;
         let (ensemble, live) = started.map_err(std::io::Error::from)??;
-        let options = ServiceOptions {
-            member_id: config.member_id,
-            session_timeout_min_ms: config.session_timeout_min_ms,
-            session_timeout_max_ms: config.session_timeout_max_ms,
-            expiry_tick_ms: config.expiry_tick_ms,
-            idle_check_interval_ms: config.idle_check_interval_ms,
-            super_digest: config.super_digest,
-            enforces_quota: false,
-            skips_acl: false,
-            sasl: SaslOptions::default(),
-            x509_super_user: None,
-            kafka_listener_name: config.kafka_listener_name,
-            metrics,
-            zookeeper: config.zookeeper,
-        };
+        let options = service_options(config, metrics);
+        let member_id = options.member_id;
         let service = Arc::new(Service::new(options, live, ensemble));
         let (expiring, stop) = (Arc::clone(&service), shutdown.clone());
         shutdown.spawn(async move { expiring.expire_sessions(&stop).await });
         let (removing, stop) = (Arc::clone(&service), shutdown.clone());
         shutdown.spawn(async move { removing.remove_idle_nodes(&stop).await });
         let front_ends = Arc::new(FrontEnds::new(Arc::clone(&service)));
-        shutdown.spawn(front_ends.serve(listener, shutdown.clone()));
+        for (listener, acceptor) in doors.listeners {
+            let front_ends = Arc::clone(&front_ends);
+            shutdown.spawn(front_ends.serve(listener, acceptor, shutdown.clone()));
+        }
         tracing::info!(
-            member_id = %config.member_id,
+            %member_id,
             address = %client_address,
+            secure_address = ?secure_address,
             zxid = %service.live().zxid(),
             "coordinator member serves"
         );
-        Ok(RunningServer { client_address, service })
+        Ok(RunningServer { client_address, secure_address, service })
+    }
+}
+
+/// What the requests need to know of the configuration.
+fn service_options(config: Config, metrics: Arc<Metrics>) -> ServiceOptions {
+    let zookeeper = config.zookeeper;
+    let users = zookeeper.sasl_users.iter().flatten();
+    let sasl = SaslOptions {
+        users: users.map(|(name, secret)| (name.clone(), secret.expose().to_owned())).collect(),
+        is_required: zookeeper.requires_sasl,
+        super_user: zookeeper.super_user.clone(),
+    };
+    ServiceOptions {
+        member_id: config.member_id,
+        session_timeout_min_ms: config.session_timeout_min_ms,
+        session_timeout_max_ms: config.session_timeout_max_ms,
+        expiry_tick_ms: config.expiry_tick_ms,
+        idle_check_interval_ms: config.idle_check_interval_ms,
+        super_digest: config.super_digest,
+        enforces_quota: zookeeper.enforce_quota,
+        skips_acl: zookeeper.skip_acl,
+        sasl,
+        x509_super_user: zookeeper.x509_super_user.clone(),
+        kafka_listener_name: config.kafka_listener_name,
+        metrics,
+        zookeeper,
+    }
+}
+
+/// The ports that clients come to.
+struct Doors {
+    listeners: Vec<(Listener, Option<Acceptor>)>,
+    client_address: SocketAddr,
+    secure_address: Option<SocketAddr>,
+}
+
+impl Doors {
+    async fn open(config: &Config) -> Result<Self, Error> {
+        let limits = ConnectionLimits {
+            connections_max: config.connections_max,
+            connections_per_ip_max: config.connections_per_ip_max,
+            loopback_reserve: LOOPBACK_RESERVE,
+        };
+        let mut listeners = Vec::new();
+        // Without a plain port there is one through TLS.
+        if !config.listen.is_empty() || config.tls.is_none() {
+            listeners.push((Listener::new(net::bind(&config.listen).await?, limits), None));
+        }
+        let mut client_address = None;
+        if let Some((listener, _)) = listeners.first() {
+            client_address = Some(listener.local_addr()?);
+        }
+        let mut secure_address = None;
+        if let Some(tls) = &config.tls {
+            let acceptor = Acceptor::new(tls)?;
+            let listener = Listener::new(net::bind(&tls.listen).await?, limits);
+            secure_address = Some(listener.local_addr()?);
+            listeners.push((listener, Some(acceptor)));
+        }
+        let client_address = client_address.or(secure_address);
+        let client_address = client_address.ok_or(std::io::ErrorKind::AddrNotAvailable);
+        let client_address = client_address.map_err(std::io::Error::from)?;
+        Ok(Self { listeners, client_address, secure_address })
     }
 }
 

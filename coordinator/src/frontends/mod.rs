@@ -10,6 +10,7 @@ mod native;
 mod stream;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod zookeeper;
 
 use std::net::SocketAddr;
@@ -78,33 +79,49 @@ impl FrontEnds {
         &self.connections
     }
 
-    /// Accepts connections until the member stops.
-    pub async fn serve(self: Arc<Self>, mut listener: Listener, shutdown: Shutdown) {
+    /// Accepts connections until the member stops; through TLS if there is an acceptor.
+    pub async fn serve(
+        self: Arc<Self>,
+        mut listener: Listener,
+        acceptor: Option<tls::Acceptor>,
+        shutdown: Shutdown,
+    ) {
         loop {
-            let accepted = tokio::select! {
+            let (stream, peer, permit) = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = shutdown.stopped() => return,
             };
-            let (front_ends, stop) = (Arc::clone(&self), shutdown.clone());
-            shutdown.spawn(async move { front_ends.serve_one(accepted, stop).await });
+            let (front_ends, acceptor) = (Arc::clone(&self), acceptor.clone());
+            let stop = shutdown.clone();
+            shutdown.spawn(async move {
+                front_ends.serve_one((stream, peer), acceptor, stop).await;
+                drop::<ConnectionPermit>(permit);
+            });
         }
     }
 
     async fn serve_one(
         &self,
-        (stream, peer, permit): (TcpStream, SocketAddr, ConnectionPermit),
+        (stream, peer): (TcpStream, SocketAddr),
+        acceptor: Option<tls::Acceptor>,
         shutdown: Shutdown,
     ) {
-        let arrival = Arrival {
-            stream: Stream::Plain(stream),
-            peer,
-            read: BytesMut::new(),
-            certificate_subject: None,
-            connection: self.connections.add(peer, false, self.service.clock().wall_time_ms()),
+        let now_ms = self.service.clock().wall_time_ms();
+        let connection = self.connections.add(peer, acceptor.is_some(), now_ms);
+        let beginning = async {
+            let (stream, certificate_subject) = match acceptor {
+                None => (Stream::Plain(stream), None),
+                Some(acceptor) => {
+                    let (stream, subject) = acceptor.accept(stream).await?;
+                    (Stream::Tls(Box::new(stream)), subject)
+                }
+            };
+            let read = BytesMut::new();
+            recognise(Arrival { stream, peer, read, certificate_subject, connection }).await
         };
         let deadline = Duration::from_millis(HELLO_DEADLINE_MS);
         let recognised = tokio::select! {
-            recognised = tokio::time::timeout(deadline, recognise(arrival)) => recognised,
+            recognised = tokio::time::timeout(deadline, beginning) => recognised,
             () = shutdown.stopped() => return,
         };
         match recognised {
@@ -112,7 +129,6 @@ impl FrontEnds {
             Ok(Err(error)) => tracing::debug!(%peer, %error, "connection broke"),
             Err(_) => tracing::debug!(%peer, "connection closed: it did not say what it speaks"),
         }
-        drop(permit);
     }
 
     async fn dispatch(&self, protocol: Protocol, arrival: Arrival, shutdown: Shutdown) {
