@@ -240,7 +240,9 @@ impl Raft {
                 | MessageKind::Committed { .. }
                 | MessageKind::SnapshotChunk { .. }
         );
-        if term < self.hard.term {
+        // Who is asked for a pre-vote may not have come to the sender's term, and says yes.
+        let is_behind = term < self.hard.term;
+        if is_behind && !matches!(kind, MessageKind::PreVoteResponse { .. }) {
             if from_leader {
                 // It learns of the newer term, and that it does not lead any more.
                 self.refuse_append(from, 0, (0, 0));
