@@ -1,4 +1,8 @@
-//! `ottla coordinator`: the coordinator's tree, node by node, and who leads each partition.
+//! `ottla coordinator`: the coordinator's tree, node by node, who leads each partition, and the
+//! ensemble itself (`coordinator/ensemble.rs`).
+
+mod ensemble;
+mod panel;
 
 use std::io::Read;
 use std::time::Duration;
@@ -80,8 +84,22 @@ pub enum CoordinatorCommand {
         /// Only these topics.
         topics: Vec<String>,
     },
-    /// Print the state of the member that answers.
+    /// Print how each member is doing: who leads, how far it is, its log and its clients.
     Status,
+    /// Print who belongs to the ensemble.
+    Members,
+    /// Take a member into the ensemble, or change its addresses.
+    Add(ensemble::AddArguments),
+    /// Take a member out of the ensemble.
+    Remove(ensemble::RemoveArguments),
+    /// Have the leader give leadership away.
+    TransferLeader(ensemble::TransferArguments),
+    /// Have members write a snapshot now.
+    Snapshot(ensemble::SnapshotArguments),
+    /// Compare the members at a state that all of them have passed.
+    Verify,
+    /// Print what the members do, once a second.
+    Top(ensemble::TopArguments),
 }
 
 /// Flags of `ottla coordinator create`.
@@ -108,10 +126,23 @@ pub struct CreateArguments {
 
 /// Runs `ottla coordinator`.
 pub async fn run(context: &Context, command: CoordinatorCommand) -> anyhow::Result<()> {
-    let client = connect(context).await?;
-    let done = execute(context.output, &client, command).await;
-    client.close().await;
-    done
+    use CoordinatorCommand as Do;
+    match command {
+        Do::Status => ensemble::status(context).await,
+        Do::Members => ensemble::members(context).await,
+        Do::Add(arguments) => ensemble::add(context, arguments).await,
+        Do::Remove(arguments) => ensemble::remove(context, arguments).await,
+        Do::TransferLeader(arguments) => ensemble::transfer_leader(context, arguments).await,
+        Do::Snapshot(arguments) => ensemble::snapshot(context, arguments).await,
+        Do::Verify => ensemble::verify(context).await,
+        Do::Top(arguments) => ensemble::top(context, &arguments).await,
+        command => {
+            let client = connect(context).await?;
+            let done = execute(context.output, &client, command).await;
+            client.close().await;
+            done
+        }
+    }
 }
 
 /// A session with the coordinator.
@@ -158,7 +189,7 @@ async fn execute(
             watch(output, client, &path, snapshot, max_changes).await
         }
         CoordinatorCommand::Leaders { topics } => leaders(output, client, &topics).await,
-        CoordinatorCommand::Status => status(output, client).await,
+        _ => unreachable!("commands for the ensemble need no session"),
     }
 }
 
@@ -359,24 +390,5 @@ async fn leaders(output: Output, client: &Client, topics: &[String]) -> anyhow::
                 state.controller_epoch.into(),
             ]
         }),
-    )
-}
-
-async fn status(output: Output, client: &Client) -> anyhow::Result<()> {
-    let status = client.status().await?;
-    let digest = format!("{:016x}", status.tree_digest);
-    let leader = status.leader_id.map(|id| id.to_string());
-    output.rows(
-        ["member", "leader", "zxid", "nodes", "sessions", "watches", "tree digest", "version"],
-        [[
-            status.member_id.to_string().into(),
-            leader.into(),
-            status.zxid.0.into(),
-            status.node_count.into(),
-            status.session_count.into(),
-            status.watch_count.into(),
-            digest.into(),
-            status.build_version.into(),
-        ]],
     )
 }

@@ -1,0 +1,162 @@
+//! The members of the ensemble, all at once: each is asked by itself, without a session, so that it
+//! answers whether or not it has a leader.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::bail;
+use futures_util::future::join_all;
+use ottla_common::coordination::admin_client::{AdminClient, AdminError};
+use ottla_common::coordination::protocol::CoordinationError;
+use ottla_common::coordination::protocol::admin::{
+    AdminRequest, MemberStatus, Members, StateDigest,
+};
+use ottla_common::types::MemberId;
+
+use crate::context::Context;
+
+/// How long a member may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The members that answer, and those that do not.
+#[derive(Debug)]
+pub struct Panel {
+    /// Those that answer, by number.
+    members: BTreeMap<MemberId, AdminClient>,
+    /// Those that do not: where they were looked for, and why there is no answer.
+    pub missing: Vec<(String, String)>,
+    /// Who belongs to the ensemble, as one that answers has it.
+    pub known: Members,
+}
+
+impl Panel {
+    /// Connects to the members that are named, and to those that they name.
+    pub async fn open(context: &Context) -> anyhow::Result<Self> {
+        let (members, missing, known) = (BTreeMap::new(), Vec::new(), Members::default());
+        let mut panel = Self { members, missing, known };
+        panel.connect(&context.coordinators).await;
+        let Some(first) = panel.members.values_mut().next() else {
+            let reasons: Vec<String> =
+                panel.missing.iter().map(|(at, why)| format!("{at}: {why}")).collect();
+            bail!(
+                "no member of the coordinator answers ({}); is it running? --coordinators names \
+                 others, `ottla dev` starts one",
+                reasons.join("; ")
+            )
+        };
+        panel.known = first.members().await?;
+        let others = panel.known.members.iter();
+        let others = others.filter(|(id, member)| {
+            !panel.members.contains_key(id) && !member.client_address.is_empty()
+        });
+        let others = others.map(|(_, member)| member.client_address.clone());
+        let tried: Vec<&String> = panel.missing.iter().map(|(address, _)| address).collect();
+        let others: Vec<String> = others.filter(|address| !tried.contains(&address)).collect();
+        panel.connect(&others).await;
+        Ok(panel)
+    }
+
+    async fn connect(&mut self, addresses: &[String]) {
+        let connecting = addresses.iter().map(|address| AdminClient::connect(address, PATIENCE));
+        for (address, connected) in addresses.iter().zip(join_all(connecting).await) {
+            match connected {
+                Ok(client) => {
+                    self.members.insert(client.member_id, client);
+                }
+                Err(error) => self.missing.push((address.clone(), error.to_string())),
+            }
+        }
+    }
+
+    /// Whether a member answers.
+    pub fn reaches(&self, id: MemberId) -> bool {
+        self.members.contains_key(&id)
+    }
+
+    /// Proves an identity (`user:password`) to all members.
+    pub async fn prove(&mut self, proof: &str) -> anyhow::Result<()> {
+        let request = AdminRequest::Auth {
+            scheme: "digest".to_owned(),
+            credential: proof.as_bytes().to_vec(),
+        };
+        for client in self.members.values_mut() {
+            client.tell(request.clone()).await?;
+        }
+        Ok(())
+    }
+
+    /// The figures of all members that answer. Who does not any more is missing from then on.
+    pub async fn statuses(&mut self) -> Vec<MemberStatus> {
+        let asking = self.members.iter_mut().map(|(id, client)| async {
+            let status = client.status().await;
+            (*id, status)
+        });
+        let answers = join_all(asking).await;
+        self.sort(answers).into_iter().map(|(_, status)| status).collect()
+    }
+
+    /// Who belongs to the ensemble, as one member has it, if it answers.
+    pub async fn members_at(&mut self, id: Option<MemberId>) -> Option<Members> {
+        self.members.get_mut(&id?)?.members().await.ok()
+    }
+
+    /// The digests of the states that members have passed.
+    pub async fn digests(&mut self) -> BTreeMap<MemberId, Vec<StateDigest>> {
+        let asking = self.members.iter_mut().map(|(id, client)| async {
+            let digests = client.digests().await;
+            (*id, digests)
+        });
+        let answers = join_all(asking).await;
+        self.sort(answers)
+    }
+
+    fn sort<T>(
+        &mut self,
+        answers: Vec<(MemberId, Result<T, AdminError>)>,
+    ) -> BTreeMap<MemberId, T> {
+        let mut good = BTreeMap::new();
+        for (id, answer) in answers {
+            match answer {
+                Ok(answer) => {
+                    good.insert(id, answer);
+                }
+                Err(error) => {
+                    self.members.remove(&id);
+                    self.missing.push((format!("member {id}"), error.to_string()));
+                }
+            }
+        }
+        good
+    }
+
+    /// Has the leader do something.
+    pub async fn tell_leader(&mut self, request: AdminRequest) -> anyhow::Result<MemberId> {
+        let statuses = self.statuses().await;
+        let newest = statuses.iter().filter(|status| status.leader_id.is_some());
+        let newest = newest.max_by_key(|status| status.figures.term);
+        let Some(leader_id) = newest.and_then(|status| status.leader_id) else {
+            bail!("no member knows a leader; `ottla coordinator status` shows them")
+        };
+        self.tell(leader_id, request).await?;
+        Ok(leader_id)
+    }
+
+    /// Has a member do something.
+    pub async fn tell(&mut self, id: MemberId, request: AdminRequest) -> anyhow::Result<()> {
+        let Some(client) = self.members.get_mut(&id) else {
+            bail!("member {id} does not answer; --coordinators takes the addresses of all")
+        };
+        match client.tell(request).await {
+            Err(AdminError::Refused(CoordinationError::NoAuth { .. })) => bail!(
+                "member {id} does not allow it: --auth proves who may (`super.digest`); without \
+                 such an identity only the member's own machine may"
+            ),
+            told => Ok(told?),
+        }
+    }
+
+    /// The members that answer.
+    pub fn ids(&self) -> Vec<MemberId> {
+        self.members.keys().copied().collect()
+    }
+}
