@@ -15,6 +15,8 @@
 //! | `connections.per.ip.max` | 5000 | connections from one address |
 //! | `log.format`, `log.filter` | `text`, `info` | how and what the process logs |
 //! | `super.digest` | | `user:hash` of who may do everything, as `digest` access lists have it |
+//! | `kafka.listener.name` | | the brokers' listener that Kafka's clients are told; see `kafka` |
+//! | `http.listen` | | where monitoring asks `/metrics`, `/health` and `/ready`; off if not set |
 
 mod jaas;
 pub mod zookeeper;
@@ -27,7 +29,7 @@ use ottla_common::types::MemberId;
 use self::zookeeper::{TlsOptions, ZooKeeperOptions};
 
 /// The names of all options.
-pub const KEYS: [&str; 14] = [
+pub const KEYS: [&str; 15] = [
     "id",
     "data.dir",
     "listen",
@@ -42,6 +44,7 @@ pub const KEYS: [&str; 14] = [
     "log.filter",
     "super.digest",
     "kafka.listener.name",
+    "http.listen",
 ];
 
 /// The options of a member. See the module's table.
@@ -75,6 +78,8 @@ pub struct Config {
     pub tls: Option<TlsOptions>,
     /// `kafka.listener.name`
     pub kafka_listener_name: Option<String>,
+    /// `http.listen`
+    pub http_listen: Option<String>,
 }
 
 impl Config {
@@ -95,6 +100,7 @@ impl Config {
             zookeeper: ZooKeeperOptions::default(),
             tls: None,
             kafka_listener_name: None,
+            http_listen: None,
         }
     }
 
@@ -148,6 +154,7 @@ impl Config {
             zookeeper: ZooKeeperOptions::from_settings(settings)?,
             tls: TlsOptions::from_settings(settings)?,
             kafka_listener_name: text("kafka.listener.name"),
+            http_listen: text("http.listen"),
         })
     }
 }

@@ -83,6 +83,12 @@ pub const ADMIN_REQUEST_SIZE_MAX: usize = 64 * 1024;
 /// How long an administrator's connection may say nothing, or take nothing, in milliseconds.
 pub const ADMIN_DEADLINE_MS: u64 = 60_000;
 
+/// How long a connection of the HTTP address may last, in milliseconds.
+pub const HTTP_DEADLINE_MS: u64 = 10_000;
+
+/// The most connections of the HTTP address.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+
 /// How long a new connection may take to say what it wants, in milliseconds.
 pub const HELLO_DEADLINE_MS: u64 = 5_000;
 

@@ -8,8 +8,9 @@ use ottla_common::shutdown::Shutdown;
 
 pub use crate::config::Config;
 use crate::consensus::{Ensemble, EnsembleOptions, StartError};
-use crate::frontends::FrontEnds;
 use crate::frontends::tls::{Acceptor, TlsError};
+use crate::frontends::{self, FrontEnds};
+use crate::limits::HTTP_CONNECTIONS_MAX;
 use crate::metrics::Metrics;
 use crate::requests::sasl::SaslOptions;
 use crate::requests::{Service, ServiceOptions};
@@ -18,6 +19,12 @@ use crate::watches::LiveState;
 
 /// Connections from this machine that are let in when the limit is reached.
 const LOOPBACK_RESERVE: usize = 16;
+
+const HTTP_LIMITS: ConnectionLimits = ConnectionLimits {
+    connections_max: HTTP_CONNECTIONS_MAX,
+    connections_per_ip_max: HTTP_CONNECTIONS_MAX,
+    loopback_reserve: LOOPBACK_RESERVE,
+};
 
 /// Why a member cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +51,8 @@ pub struct RunningServer {
     pub client_address: SocketAddr,
     /// Where clients connect through TLS, if they can.
     pub secure_address: Option<SocketAddr>,
+    /// Where monitoring asks, if it may.
+    pub http_address: Option<SocketAddr>,
     service: Arc<Service>,
 }
 
@@ -55,6 +64,7 @@ impl Server {
         // Bound before the state is loaded: a port that is taken is told at once.
         let doors = Doors::open(&config).await?;
         let (client_address, secure_address) = (doors.client_address, doors.secure_address);
+        let http_address = doors.http.as_ref().map(Listener::local_addr).transpose()?;
         let keeper = Keeper::new(config.expiry_tick_ms, config.disconnect_grace_ms);
         let metrics = Arc::new(Metrics::default());
         let options = EnsembleOptions {
@@ -77,6 +87,10 @@ impl Server {
             let front_ends = Arc::clone(&front_ends);
             shutdown.spawn(front_ends.serve(listener, acceptor, shutdown.clone()));
         }
+        if let Some(listener) = doors.http {
+            let service = Arc::clone(&service);
+            shutdown.spawn(frontends::http::serve(listener, service, shutdown.clone()));
+        }
         tracing::info!(
             %member_id,
             address = %client_address,
@@ -84,7 +98,7 @@ impl Server {
             zxid = %service.live().zxid(),
             "coordinator member serves"
         );
-        Ok(RunningServer { client_address, secure_address, service })
+        Ok(RunningServer { client_address, secure_address, http_address, service })
     }
 }
 
@@ -119,6 +133,8 @@ struct Doors {
     listeners: Vec<(Listener, Option<Acceptor>)>,
     client_address: SocketAddr,
     secure_address: Option<SocketAddr>,
+    /// Monitoring's.
+    http: Option<Listener>,
 }
 
 impl Doors {
@@ -147,7 +163,11 @@ impl Doors {
         let client_address = client_address.or(secure_address);
         let client_address = client_address.ok_or(std::io::ErrorKind::AddrNotAvailable);
         let client_address = client_address.map_err(std::io::Error::from)?;
-        Ok(Self { listeners, client_address, secure_address })
+        let http = match &config.http_listen {
+            Some(address) => Some(Listener::new(net::bind(address).await?, HTTP_LIMITS)),
+            None => None,
+        };
+        Ok(Self { listeners, client_address, secure_address, http })
     }
 }
 

@@ -5,6 +5,7 @@
 mod admin;
 pub mod connections;
 mod four_letter;
+pub mod http;
 pub mod kafka;
 mod native;
 mod stream;

@@ -95,7 +95,23 @@ impl Service {
         }
     }
 
-    fn members(&self) -> Members {
+    /// Whether the log takes what it is given; if not, why.
+    pub fn health(&self) -> Result<(), String> {
+        match self.ensemble.status().failure {
+            None => Ok(()),
+            Some(failure) => Err(format!("the log has failed: {failure}")),
+        }
+    }
+
+    /// Completes when this member has applied all that was committed when it was asked; fails if it
+    /// cannot know.
+    pub async fn readiness(&self) -> Result<(), String> {
+        self.health()?;
+        self.ensemble.read_barrier().await.map_err(|error| error.to_string())
+    }
+
+    /// Who belongs to the ensemble, as this member knows it.
+    pub fn members(&self) -> Members {
         let leader_id = self.ensemble.leader_id();
         let members = BTreeMap::from([(self.member_id(), MemberInfo::default())]);
         Members { leader_id, cluster_id: None, members }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod hostile;
+mod http;
 mod kafka;
 mod order;
 mod raw;

@@ -31,6 +31,9 @@ pub struct DevArguments {
     /// The coordinator's port. 0 takes a free one.
     #[arg(long, default_value_t = 2181)]
     coordinator_port: u16,
+    /// The port of the coordinator's /metrics, /health and /ready. 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    http_port: u16,
     /// How many brokers.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     brokers: u16,
@@ -46,6 +49,7 @@ pub async fn run(context: &Context, arguments: DevArguments) -> anyhow::Result<(
     let coordination = Shutdown::new();
     let coordinator = CoordinatorConfig {
         listen: format!("127.0.0.1:{}", arguments.coordinator_port),
+        http_listen: Some(format!("127.0.0.1:{}", arguments.http_port)),
         ..CoordinatorConfig::new(arguments.dir.join("coordinator"))
     };
     let coordinator = Server::start(coordinator, coordination.clone())
@@ -60,6 +64,7 @@ pub async fn run(context: &Context, arguments: DevArguments) -> anyhow::Result<(
     }
     let ready = Ready {
         coordinator: coordinator_address,
+        metrics: coordinator.http_address.map(|address| format!("http://{address}/metrics")),
         brokers: brokers.iter().flat_map(addresses_of).collect(),
         dir: std::path::absolute(&arguments.dir)?,
         startup_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -115,6 +120,7 @@ fn addresses_of(broker: &RunningBroker) -> Vec<(i32, String)> {
 #[derive(serde::Serialize)]
 struct Ready {
     coordinator: String,
+    metrics: Option<String>,
     brokers: BTreeMap<i32, String>,
     dir: PathBuf,
     startup_ms: u64,
@@ -129,6 +135,9 @@ impl Ready {
         print(format!("coordinator  {}", self.coordinator))?;
         for (id, address) in &self.brokers {
             print(format!("broker {id}     {address}"))?;
+        }
+        if let Some(metrics) = &self.metrics {
+            print(format!("metrics      {metrics}"))?;
         }
         print(format!("data         {}", self.dir.display()))?;
         print(format!("ready in {} ms; Ctrl-C stops\n", self.startup_ms))?;
