@@ -2,7 +2,9 @@
 //! ensemble itself (`coordinator/ensemble.rs`).
 
 mod ensemble;
+mod import;
 mod panel;
+mod zookeeper_client;
 
 use std::io::Read;
 use std::time::Duration;
@@ -100,6 +102,8 @@ pub enum CoordinatorCommand {
     Verify,
     /// Print what the members do, once a second.
     Top(ensemble::TopArguments),
+    /// Copy the tree of a ZooKeeper that is running.
+    Import(import::ImportArguments),
 }
 
 /// Flags of `ottla coordinator create`.
@@ -136,6 +140,7 @@ pub async fn run(context: &Context, command: CoordinatorCommand) -> anyhow::Resu
         Do::Snapshot(arguments) => ensemble::snapshot(context, arguments).await,
         Do::Verify => ensemble::verify(context).await,
         Do::Top(arguments) => ensemble::top(context, &arguments).await,
+        Do::Import(arguments) => import::run(context, arguments).await,
         command => {
             let client = connect(context).await?;
             let done = execute(context.output, &client, command).await;
