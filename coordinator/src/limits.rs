@@ -121,6 +121,7 @@ pub const KAFKA_STALL_MS: u64 = 30_000;
 
 /// How long a Kafka client that was told of brokers may go on asking, in milliseconds.
 pub const KAFKA_LINGER_MS: u64 = 500;
+
 /// The longest message of one member to another, in bytes: several entries, or one that is as long
 /// as a record of the log may be.
 pub const PEER_FRAME_SIZE_MAX: usize = 32 * 1024 * 1024;
@@ -139,3 +140,31 @@ pub const PEER_HANDSHAKES_MAX: usize = 64;
 
 /// How long another member may take to read what is sent to it, in milliseconds.
 pub const PEER_WRITE_DEADLINE_MS: u64 = 5_000;
+
+/// How many bytes of proposals one message to the leader holds (a longer one goes alone).
+pub const FORWARD_SIZE_MAX: usize = 1024 * 1024;
+
+/// Of how many processes of one member a leader remembers in a term which proposals it has taken.
+pub const RUNS_REMEMBERED_MAX: usize = 64;
+
+/// How many broken connections a member remembers until it has told the leader of them.
+pub const DISCONNECTS_REMEMBERED_MAX: usize = 65_536;
+
+/// The most orders of one member that wait for the leader's answer.
+pub const ORDERS_WAITING_MAX: usize = 64;
+
+/// The most questions of other members that a leader has under way.
+pub const READS_ASKED_MAX: usize = 1_024;
+
+/// How many batches a leader lets the disk make durable before it takes more proposals.
+pub const PERSISTS_UNDER_WAY_MAX: usize = 2;
+
+/// The most barriers and pings of one member that wait for their answers.
+pub const QUESTIONS_MAX: usize = 262_144;
+
+/// How many bytes of inputs may wait for the thread that runs the consensus, of all other members
+/// together. Beyond that they are not read from their connections.
+pub const PEER_BYTES_RECEIVED_MAX: usize = 64 * 1024 * 1024;
+
+/// How many bytes of committed entries may wait to be applied before no more are taken.
+pub const APPLY_BACKLOG_MAX: usize = 64 * 1024 * 1024;

@@ -1,60 +1,189 @@
-//! The thread that applies what is durable, in the order of the log, answers the proposers, and has
-//! snapshots taken.
+//! The thread that applies what is committed, in the order of the log, answers the proposers, and
+//! has snapshots taken.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use ottla_common::clock::Clock;
+use ottla_common::types::{MemberId, Zxid};
 
-use super::load::zxid_of;
+use super::Applied;
+use super::driver::Letter;
+use super::intake::{Intake, Waiting};
+use super::load::{command_of, zxid_of};
+use super::mailbox::Mailbox;
+use super::node::Input;
+use super::raft::{Entry, EntryKind, Membership, SnapshotMeta};
 use super::snapshotter::Snapshotter;
-use super::{Applied, Waiting};
-use crate::limits::BATCHES_TO_APPLY_MAX;
 use crate::sessions::keeper::Keeper;
+use crate::tree::{Command, Origin, Outcome, PayloadError, StateMachine};
 use crate::watches::LiveState;
 
-/// Commands that are durable.
+/// What the thread is to do, in order.
 #[derive(Debug)]
-pub struct Durable {
-    /// The index of the first; the others follow.
-    pub first_index: u64,
-    pub term: u64,
-    pub time_ms: i64,
-    /// How long they are in the log.
-    pub bytes: usize,
-    pub commands: Vec<Waiting>,
+pub enum ApplyJob {
+    /// Apply.
+    Entries(Vec<Entry>),
+    /// This member leads in a term, and all that was committed before is applied by now.
+    Lead {
+        /// The term.
+        term: u64,
+    },
+    /// A snapshot takes the place of the state.
+    Install(SnapshotMeta, Box<StateMachine>),
+    /// A member needs a newer snapshot than there is.
+    TakeSnapshot,
+    /// End.
+    Stop,
 }
 
-/// The state, and what hears of each command that is applied to it.
-pub type Told = (Arc<LiveState>, Arc<Keeper>, Clock);
+/// The way to the thread. Clones share it.
+#[derive(Clone, Debug)]
+pub struct ApplyQueue {
+    jobs: Mailbox<ApplyJob>,
+    /// How many bytes of entries wait to be applied.
+    backlog: Arc<AtomicUsize>,
+}
 
-/// The driver's end of the applying thread.
+impl ApplyQueue {
+    pub fn new() -> Self {
+        Self { jobs: Mailbox::new(), backlog: Arc::default() }
+    }
+
+    pub fn put(&self, job: ApplyJob) {
+        if let ApplyJob::Entries(entries) = &job {
+            self.backlog.fetch_add(size_of(entries), Ordering::AcqRel);
+        }
+        self.jobs.put(job);
+    }
+
+    /// How many bytes of entries wait to be applied.
+    pub fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Acquire)
+    }
+}
+
+fn size_of(entries: &[Entry]) -> usize {
+    const HEAD: usize = 64;
+    entries.iter().map(|entry| HEAD + entry.payload.len()).sum()
+}
+
+/// Applies entries: to the state, to the sessions' deadlines, and to those who wait.
 #[derive(Debug)]
 pub struct Applier {
-    batches: Option<SyncSender<Durable>>,
-    thread: Option<JoinHandle<()>>,
+    pub member_id: MemberId,
+    pub live: Arc<LiveState>,
+    pub keeper: Arc<Keeper>,
+    pub intake: Arc<Intake>,
+    pub clock: Clock,
+    /// The term of the newest applied entry.
+    pub term: u64,
+    /// The membership as of the newest applied entry.
+    pub membership: Membership,
+}
+
+/// A committed entry that this build does not understand.
+#[derive(Debug, thiserror::Error)]
+#[error("the record {index} of the log cannot be read by this build: {error}")]
+pub struct UnknownEntry {
+    index: u64,
+    error: PayloadError,
 }
 
 impl Applier {
-    pub fn start(told: Told, snapshotter: Snapshotter) -> io::Result<Self> {
-        let (batches, arriving) = sync_channel(BATCHES_TO_APPLY_MAX);
-        let thread = std::thread::Builder::new().name("coordinator-apply".to_owned());
-        let thread = thread.spawn(move || run(&told, snapshotter, &arriving))?;
-        Ok(Self { batches: Some(batches), thread: Some(thread) })
+    /// Applies entries, in the order of the log, and answers those of them that were proposed here.
+    pub fn apply(&mut self, entries: &[Entry]) -> Result<(), UnknownEntry> {
+        let own = entries.iter().filter_map(|entry| self.own_number(entry));
+        let mut waiting = self.intake.take_all(own);
+        for entry in entries {
+            let first = waiting.front().map(|(number, _)| *number);
+            let is_awaited = first.is_some() && first == self.own_number(entry);
+            let proposer = if is_awaited { waiting.pop_front() } else { None };
+            self.apply_one(entry, proposer.map(|(_, waiting)| waiting))?;
+        }
+        Ok(())
     }
 
-    /// Hands over a batch; waits while too many are under way.
-    pub fn apply(&self, batch: Durable) {
-        if let Some(batches) = &self.batches {
-            assert!(batches.send(batch).is_ok(), "the applying thread has ended");
+    fn own_number(&self, entry: &Entry) -> Option<u64> {
+        if entry.kind != EntryKind::Command {
+            return None;
         }
+        let origin = Origin::of_payload(&entry.payload)?;
+        (origin.member_id == self.member_id).then_some(origin.number)
+    }
+
+    fn apply_one(&mut self, entry: &Entry, waiting: Option<Waiting>) -> Result<(), UnknownEntry> {
+        let (index, zxid) = (entry.index, zxid_of(entry.index));
+        self.term = entry.term;
+        let unknown = |error| UnknownEntry { index, error };
+        if let Some(waiting) = waiting {
+            let outcome = self.apply_command(zxid, entry.time_ms, &waiting.command);
+            waiting.done(Ok(Applied { zxid, outcome }));
+            return Ok(());
+        }
+        let (command, membership) = command_of(entry).map_err(unknown)?;
+        if let Some(membership) = membership {
+            self.membership = membership;
+        }
+        let _ = self.apply_command(zxid, entry.time_ms, &command);
+        Ok(())
+    }
+
+    fn apply_command(&self, zxid: Zxid, time_ms: i64, command: &Command) -> Outcome {
+        let outcome = self.live.apply(zxid, time_ms, command);
+        if let Ok(effect) = &outcome {
+            self.keeper.applied(&command.action, effect, self.clock.monotonic_ms());
+        }
+        outcome
+    }
+
+    /// From here on this member keeps the sessions' deadlines.
+    pub fn lead(&self, term: u64) {
+        let now_ms = self.clock.monotonic_ms();
+        self.keeper.lead(term, self.live.view().machine(), now_ms);
+    }
+
+    /// Takes over the state of a snapshot.
+    pub fn install(&mut self, meta: &SnapshotMeta, machine: StateMachine) {
+        self.term = meta.term;
+        self.membership = meta.membership.clone();
+        self.live.install(machine);
+    }
+}
+
+/// The membership that an entry holds.
+pub fn membership_of(entry: &Entry) -> Result<Membership, PayloadError> {
+    Ok(ottla_common::coordination::codec::decode_message(&entry.payload)?)
+}
+
+/// The driver's end of the applying thread.
+#[derive(Debug)]
+pub struct ApplyThread {
+    queue: ApplyQueue,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ApplyThread {
+    pub fn start(
+        applier: Applier,
+        queue: ApplyQueue,
+        (driver, snapshotter): (Mailbox<Letter>, Snapshotter),
+    ) -> io::Result<Self> {
+        let running = Running { applier, queue: queue.clone(), driver, snapshotter };
+        let thread = std::thread::Builder::new().name("coordinator-apply".to_owned());
+        let thread = thread.spawn(move || running.run())?;
+        Ok(Self { queue, thread: Some(thread) })
+    }
+
+    pub fn queue(&self) -> &ApplyQueue {
+        &self.queue
     }
 
     /// Waits until all is applied and the thread has ended.
     pub fn finish(&mut self) {
-        self.batches = None;
+        self.queue.put(ApplyJob::Stop);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -63,20 +192,55 @@ impl Applier {
     }
 }
 
-fn run((live, keeper, clock): &Told, mut snapshotter: Snapshotter, arriving: &Receiver<Durable>) {
-    for batch in arriving {
-        let Durable { first_index, term, time_ms, bytes, commands } = batch;
-        let count = commands.len();
-        for (index, waiting) in (first_index..).zip(commands) {
-            let zxid = zxid_of(index);
-            let outcome = live.apply(zxid, time_ms, &waiting.command);
-            if let Ok(effect) = &outcome {
-                keeper.applied(&waiting.command.action, effect, clock.monotonic_ms());
+/// The thread's own side.
+#[derive(Debug)]
+struct Running {
+    applier: Applier,
+    queue: ApplyQueue,
+    driver: Mailbox<Letter>,
+    snapshotter: Snapshotter,
+}
+
+impl Running {
+    fn run(mut self) {
+        loop {
+            for job in self.queue.jobs.take(None) {
+                match job {
+                    ApplyJob::Entries(entries) => {
+                        if let Err(error) = self.applier.apply(&entries) {
+                            return self.driver.put(Letter::Failed(Arc::from(error.to_string())));
+                        }
+                        self.applied(&entries);
+                    }
+                    ApplyJob::Lead { term } => self.applier.lead(term),
+                    ApplyJob::Install(meta, machine) => {
+                        self.applier.install(&meta, *machine);
+                        self.snapshotter.begin_anew();
+                        self.driver.put(Letter::Input(Input::SnapshotInstalled(meta)));
+                    }
+                    ApplyJob::TakeSnapshot => self.snapshotter.take(|| self.applier.state()),
+                    ApplyJob::Stop => return self.snapshotter.finish(),
+                }
             }
-            // Nobody waits any more if the connection has ended.
-            let _ = waiting.done.send(Applied { zxid, outcome });
         }
-        snapshotter.applied(count, bytes, || (live.machine(), term));
     }
-    snapshotter.finish();
+
+    fn applied(&mut self, entries: &[Entry]) {
+        let size = size_of(entries);
+        self.queue.backlog.fetch_sub(size, Ordering::AcqRel);
+        if let Some(last) = entries.last() {
+            self.driver.put(Letter::Input(Input::Applied(last.index)));
+        }
+        self.snapshotter.applied(entries.len(), size, || self.applier.state());
+    }
+}
+
+impl Applier {
+    /// The state as it is now, to be written as a snapshot.
+    fn state(&self) -> (StateMachine, SnapshotMeta) {
+        let machine = self.live.machine();
+        let index = super::load::index_of(&machine);
+        let (term, membership) = (self.term, self.membership.clone());
+        (machine, SnapshotMeta { index, term, membership })
+    }
 }

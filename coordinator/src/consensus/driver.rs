@@ -1,140 +1,224 @@
-//! The thread that owns the log: it gives each command its place and its time, and makes all that
-//! waits durable by one flush.
+//! The thread that runs the [`Node`]: it gives it the time and what happens, and has the other
+//! threads and the peers carry out what follows. It never waits for any of them, so that a
+//! heartbeat waits for neither disk nor state nor network.
+//!
+//! Only where a member is alone, and nothing but the disk can hold it up, does this thread write
+//! the log itself: a proposal then passes through one thread less.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ottla_common::clock::Clock;
-use tokio::sync::mpsc;
+use ottla_common::types::{MemberId, Uuid};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::apply::{Applier, Durable};
-use super::load::remove_files;
-use super::{Event, Progress, Waiting};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
-use crate::storage::StorageError;
-use crate::storage::files::{Files, FolderLock};
-use crate::storage::wal::Wal;
-use crate::storage::wal_record::{Entry, EntryKind};
+use super::Progress;
+use super::apply::{ApplyJob, ApplyThread};
+use super::intake::Intake;
+use super::log_thread::LogThread;
+use super::mailbox::Mailbox;
+use super::messages::PeerMessage;
+use super::node::{Effect, Input, Node, Now, Persist};
+use super::raft::{Membership, MessageKind};
+use super::snapshot_files::{SnapshotJob, SnapshotThread};
+use crate::limits::APPLY_BACKLOG_MAX;
 
+/// What the thread is told.
+#[derive(Debug)]
+pub enum Letter {
+    /// Something happened.
+    Input(Input),
+    /// A member said something; the permit is for the memory that it takes.
+    Peer(MemberId, PeerMessage, Option<OwnedSemaphorePermit>),
+    /// The log or the state cannot go on.
+    Failed(Arc<str>),
+    /// End.
+    Stop,
+}
+
+/// How the thread reaches other members.
+pub trait Network: Send {
+    /// Sends, or drops it.
+    fn send(&self, to: MemberId, message: PeerMessage);
+    /// The members are these now.
+    fn set_members(&mut self, membership: &Membership);
+    /// This member belongs to this ensemble.
+    fn set_cluster_id(&self, cluster_id: Option<Uuid>);
+}
+
+/// See the module.
 pub struct Driver {
-    wal: Wal,
-    applier: Applier,
-    progress: Arc<Progress>,
-    clock: Clock,
-    /// Held until everything else has ended.
-    _lock: FolderLock,
-}
-
-/// What one round does.
-#[derive(Default)]
-struct Round {
-    commands: Vec<Waiting>,
-    bytes: usize,
-    forget_before: Option<u64>,
-    stop: bool,
-}
-
-impl Round {
-    fn take(&mut self, event: Event) {
-        match event {
-            Event::Propose(waiting) => {
-                self.bytes += waiting.payload.len();
-                self.commands.push(waiting);
-            }
-            Event::Forget(index) => self.forget_before = Some(index),
-            Event::Stop => self.stop = true,
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.stop || self.bytes >= BATCH_BYTES_MAX || self.commands.len() >= BATCH_COMMANDS_MAX
-    }
+    pub node: Node,
+    pub mailbox: Mailbox<Letter>,
+    pub intake: Arc<Intake>,
+    pub log: LogThread,
+    pub applier: ApplyThread,
+    pub snapshots: SnapshotThread,
+    pub network: Option<Box<dyn Network>>,
+    pub progress: Arc<Progress>,
+    pub clock: Clock,
+    pub tick: Duration,
+    /// There is no other member.
+    pub is_alone: bool,
 }
 
 impl Driver {
-    pub fn new(
-        (wal, lock): (Wal, FolderLock),
-        applier: Applier,
-        (progress, clock): (Arc<Progress>, Clock),
-    ) -> Self {
-        Self { wal, applier, progress, clock, _lock: lock }
-    }
-
     /// Runs until it is told to stop or the disk fails.
-    pub fn run(mut self, mut events: mpsc::Receiver<Event>) {
-        while let Some(event) = events.blocking_recv() {
-            let mut round = Round::default();
-            round.take(event);
-            while !round.is_full() {
-                let Ok(event) = events.try_recv() else { break };
-                round.take(event);
+    pub fn run(mut self) {
+        if let Some(network) = &self.network {
+            network.set_cluster_id(self.node.status().hard_state.cluster_id);
+        }
+        let mut next_tick = Instant::now();
+        let mut ends = false;
+        while !ends {
+            let patience = next_tick.saturating_duration_since(Instant::now());
+            let letters = self.mailbox.take(Some(patience));
+            let is_tick = Instant::now() >= next_tick;
+            if is_tick {
+                next_tick = Instant::now() + self.tick;
             }
-            let stop = round.stop;
-            if let Err(error) = self.carry_out(round) {
-                tracing::error!(%error, "the log has failed, the member stops");
-                let failure = Arc::from(error.to_string());
-                self.progress.failure.send_replace(Some(failure));
-                break;
+            let now = self.now();
+            for letter in letters {
+                ends |= self.read(letter, now);
             }
-            if stop {
-                break;
+            if !ends {
+                ends = self.proceed(is_tick, now);
             }
         }
-        // Whoever still waits learns that the member stops; who comes later as well.
-        drop(events);
+        self.finish();
+    }
+
+    fn now(&self) -> Now {
+        let (monotonic_ms, wall_time_ms) = (self.clock.monotonic_ms(), self.clock.wall_time_ms());
+        Now { monotonic_ms, wall_time_ms }
+    }
+
+    /// Takes note of one letter; returns whether this is the end.
+    fn read(&mut self, letter: Letter, now: Now) -> bool {
+        match letter {
+            Letter::Input(input) => self.node.handle(input, now),
+            Letter::Peer(from, message, permit) => {
+                if !(is_append(&message) && self.is_behind()) {
+                    self.node.handle(Input::Peer(from, message), now);
+                }
+                drop(permit);
+            }
+            Letter::Failed(reason) => {
+                self.fail(reason);
+                return true;
+            }
+            Letter::Stop => return true,
+        }
+        false
+    }
+
+    /// Whether so much waits to be applied that no more is to be taken: proposals wait, and what a
+    /// leader sends is as good as lost, so that it sends it again.
+    fn is_behind(&self) -> bool {
+        self.applier.queue().backlog() >= APPLY_BACKLOG_MAX
+    }
+
+    fn fail(&self, reason: Arc<str>) {
+        tracing::error!(%reason, "the member cannot go on, it stops");
+        self.progress.failure.send_replace(Some(reason));
+    }
+
+    /// Takes what is asked, and does what follows; returns whether this is the end.
+    fn proceed(&mut self, is_tick: bool, now: Now) -> bool {
+        if is_tick {
+            self.node.handle(Input::Tick, now);
+        }
+        for input in self.intake.collect_questions(is_tick) {
+            self.node.handle(input, now);
+        }
+        if !self.is_behind()
+            && let Some(proposals) = self.intake.collect_proposals()
+        {
+            self.node.handle(proposals, now);
+        }
+        loop {
+            let effects = self.node.effects(now);
+            if effects.is_empty() {
+                break;
+            }
+            for effect in effects {
+                if let Err(reason) = self.carry_out(effect, now) {
+                    self.fail(reason);
+                    return true;
+                }
+            }
+        }
+        self.progress.look(&self.node, is_tick);
+        false
+    }
+
+    fn carry_out(&mut self, effect: Effect, now: Now) -> Result<(), Arc<str>> {
+        match self.intake.answer(effect) {
+            None => {}
+            Some(Effect::Persist(persist)) => return self.persist(persist, now),
+            Some(Effect::Send(to, message)) => {
+                if let Some(network) = &self.network {
+                    network.send(to, message);
+                }
+            }
+            Some(Effect::Apply(entries)) => self.apply(ApplyJob::Entries(entries)),
+            Some(Effect::Lead { term }) => self.apply(ApplyJob::Lead { term }),
+            Some(Effect::SnapshotWanted { to, index_min }) => {
+                self.snapshots.put(SnapshotJob::Wanted { to, index_min });
+            }
+            Some(Effect::ReadChunk(wanted)) => self.snapshots.put(SnapshotJob::Read(wanted)),
+            Some(Effect::ReceiveChunk(chunk)) => self.snapshots.put(SnapshotJob::Received(chunk)),
+            Some(Effect::Members(membership)) => {
+                let own = self.node.member_id();
+                self.is_alone = membership.members.keys().all(|id| *id == own);
+                if let Some(network) = &mut self.network {
+                    network.set_members(&membership);
+                }
+            }
+            Some(Effect::Role(role)) => {
+                tracing::info!(member_id = %self.node.member_id(), ?role, "who leads has changed");
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    fn apply(&self, job: ApplyJob) {
+        self.applier.queue().put(job);
+    }
+
+    fn persist(&mut self, persist: Persist, now: Now) -> Result<(), Arc<str>> {
+        if let (Some(network), Some(hard_state)) = (&self.network, &persist.hard_state) {
+            network.set_cluster_id(hard_state.cluster_id);
+        }
+        let writer = if self.is_alone { self.log.if_idle() } else { None };
+        let Some(writer) = writer else {
+            self.log.persist(persist);
+            return Ok(());
+        };
+        let number = persist.number;
+        let persisted = writer.lock().persist(vec![persist]);
+        persisted.map_err(|error| Arc::from(error.to_string()))?;
+        self.node.handle(Input::Persisted(number), now);
+        Ok(())
+    }
+
+    /// Whoever still waits learns that the member stops; who comes later as well.
+    fn finish(mut self) {
+        self.network = None;
+        self.snapshots.finish();
+        self.log.finish();
         self.applier.finish();
-        match self.wal.close() {
-            Ok(()) | Err(StorageError::FailedBefore) => {}
-            Err(error) => tracing::error!(%error, "cannot close the log"),
-        }
+        self.progress.ended();
+        self.intake.close();
     }
+}
 
-    fn carry_out(&mut self, round: Round) -> Result<(), StorageError> {
-        if !round.commands.is_empty() {
-            self.commit(round.commands, round.bytes)?;
+fn is_append(message: &PeerMessage) -> bool {
+    match message {
+        PeerMessage::Raft(message) => {
+            matches!(&message.kind, MessageKind::Append { entries, .. } if !entries.is_empty())
         }
-        if let Some(index) = round.forget_before {
-            self.forget(index);
-        }
-        Ok(())
-    }
-
-    /// Makes commands durable and has them applied. If this fails, nobody is told an outcome.
-    fn commit(&mut self, commands: Vec<Waiting>, bytes: usize) -> Result<(), StorageError> {
-        let first_index = self.wal.last_index() + 1;
-        let (term, time_ms) = (self.progress.term, self.clock.wall_time_ms());
-        let entries = (first_index..).zip(&commands).map(|(index, waiting)| {
-            let payload = waiting.payload.clone();
-            Entry { index, term, time_ms, kind: EntryKind::Command, payload }
-        });
-        let entries: Vec<Entry> = entries.collect();
-        let started = Instant::now();
-        self.wal.append(&entries)?;
-        let progress = &self.progress;
-        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        progress.flushes.fetch_add(1, Ordering::Relaxed);
-        progress.flush_micros_total.fetch_add(micros, Ordering::Relaxed);
-        progress.metrics.flushes.observe_micros(micros);
-        progress.flush_micros_last.store(micros, Ordering::Relaxed);
-        progress.committed.store(self.wal.last_index(), Ordering::Release);
-        // Waits while the applier is behind: then proposals wait in their queue, which is bounded.
-        self.applier.apply(Durable { first_index, term, time_ms, bytes, commands });
-        Ok(())
-    }
-
-    /// Drops segments that no snapshot needs. Removing large files takes time, so another thread
-    /// does it.
-    fn forget(&mut self, index: u64) {
-        let paths = self.wal.forget_before(index);
-        self.progress.first_index.store(self.wal.first_index(), Ordering::Relaxed);
-        if paths.is_empty() {
-            return;
-        }
-        let files: Files = self.wal.files().clone();
-        let thread = std::thread::Builder::new().name("coordinator-cleanup".to_owned());
-        if let Err(error) = thread.spawn(move || remove_files(&files, &paths)) {
-            tracing::warn!(%error, "no thread to remove old segments of the log");
-        }
+        _ => false,
     }
 }

@@ -1,35 +1,39 @@
 //! What a member does before it serves: takes its folder, and brings back the state that it had.
 
-use ottla_common::clock::Clock;
 use ottla_common::coordination::codec::decode_message;
-use ottla_common::types::Zxid;
+use ottla_common::types::{MemberId, Zxid};
 
+use super::apply::membership_of;
+use super::config_node::config_text;
+use super::raft::{Entry, EntryKind, Membership, Restored, SnapshotMeta};
 use super::{EnsembleOptions, StartError};
 use crate::storage::StorageError;
 use crate::storage::files::{Files, FolderLock};
-use crate::storage::hard_state::{HardState, Standing};
-use crate::storage::snapshot::Snapshots;
+use crate::storage::hard_state::HardState;
+use crate::storage::snapshot::{SnapshotReader, Snapshots};
 use crate::storage::wal::Wal;
-use crate::storage::wal_record::{Entry, EntryKind};
-use crate::tree::{Action, Command, Origin, SnapshotError, SnapshotRecord, StateMachine};
+use crate::tree::{Action, Command, PayloadError, SnapshotError, SnapshotRecord, StateMachine};
 use crate::watches::LiveState;
 
 /// A member's state, as its folder holds it.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The state after the last record of the log.
+    /// The state after the last entry that is known to be committed.
     pub live: LiveState,
+    /// That entry, and the membership behind it.
+    pub applied: SnapshotMeta,
+    /// What the raft core goes on from.
+    pub restored: Restored,
     pub wal: Wal,
     pub snapshots: Snapshots,
-    pub term: u64,
-    /// The record that the snapshot stood behind that was loaded; 0 if there was none.
+    /// The entry that the newest snapshot stands behind; 0 if there is none.
     pub snapshot_index: u64,
     pub lock: FolderLock,
 }
 
 /// Why a snapshot cannot be used.
 #[derive(Debug, thiserror::Error)]
-enum SnapshotFault {
+pub enum SnapshotFault {
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error(transparent)]
@@ -40,8 +44,9 @@ enum SnapshotFault {
     OtherIndex(u64),
 }
 
-/// Reads everything, begins a new term and writes its first record: a disk that takes nothing is
-/// found out before anybody is served.
+/// Reads everything. Where the member is the only voter, all that its log holds is committed, and
+/// is applied; otherwise only its leader will tell how far it is, and the entries behind the
+/// snapshot wait for that.
 pub fn load(options: &EnsembleOptions) -> Result<Loaded, StartError> {
     let (folder, files) = (&options.folder, &options.files);
     files.create_folder(folder)?;
@@ -64,8 +69,8 @@ pub fn load(options: &EnsembleOptions) -> Result<Loaded, StartError> {
         let reason = format!("there is a snapshot of record {newest}, but the log ends at {last}");
         return Err(StorageError::inconsistent(folder, reason).into());
     }
-    let machine = newest_whole(&mut snapshots, &snapshot_indexes)?;
-    let snapshot_index = index_of(&machine);
+    let newest = newest_whole(&mut snapshots, &snapshot_indexes)?;
+    let snapshot_index = newest.as_ref().map_or(0, |(meta, _)| meta.index);
     if wal.first_index() > snapshot_index + 1 {
         let reason = format!(
             "the log begins at record {}, and no whole snapshot reaches back so far",
@@ -73,23 +78,30 @@ pub fn load(options: &EnsembleOptions) -> Result<Loaded, StartError> {
         );
         return Err(StorageError::inconsistent(folder, reason).into());
     }
-    let term = hard_state.unwrap_or_default().term + 1;
-    let (vote, standing) = (Some(options.member_id), Standing::Voter);
-    HardState { term, vote, standing, cluster_id: None }.store(folder, files)?;
+    let (snapshot, machine) =
+        newest.map_or((None, StateMachine::new()), |(meta, machine)| (Some(meta), machine));
+    let configured = options.membership.clone();
+    let membership = snapshot.as_ref().map_or(configured, |meta| meta.membership.clone());
+    let applied = snapshot.clone().unwrap_or_default();
+    let applied = SnapshotMeta { membership: membership.clone(), ..applied };
+    let hard_state = hard_state.unwrap_or_default();
+    let restored = Restored { hard_state, snapshot, membership, entries: Vec::new() };
     let live = LiveState::new(machine);
-    let mut loaded = Loaded { live, wal, snapshots, term, snapshot_index, lock };
-    loaded.replay(snapshot_index + 1, &options.clock)?;
-    loaded.begin_term(&options.clock)?;
+    let mut loaded = Loaded { live, applied, restored, wal, snapshots, snapshot_index, lock };
+    loaded.read_log(options)?;
     Ok(loaded)
 }
 
-/// The newest state that a snapshot holds; the empty one if there is no snapshot that is whole.
-fn newest_whole(snapshots: &mut Snapshots, indexes: &[u64]) -> Result<StateMachine, StartError> {
+/// The newest state that a snapshot holds; none if there is no snapshot that is whole.
+fn newest_whole(
+    snapshots: &mut Snapshots,
+    indexes: &[u64],
+) -> Result<Option<(SnapshotMeta, StateMachine)>, StartError> {
     for index in indexes.iter().rev().copied() {
         match read_snapshot(snapshots, index) {
-            Ok(machine) => {
+            Ok(whole) => {
                 snapshots.mark_whole(index);
-                return Ok(machine);
+                return Ok(Some(whole));
             }
             // Not a matter of what the file holds: another try may succeed.
             Err(SnapshotFault::Storage(error @ StorageError::Io { .. })) => {
@@ -100,11 +112,21 @@ fn newest_whole(snapshots: &mut Snapshots, indexes: &[u64]) -> Result<StateMachi
             }
         }
     }
-    Ok(StateMachine::new())
+    Ok(None)
 }
 
-fn read_snapshot(snapshots: &Snapshots, index: u64) -> Result<StateMachine, SnapshotFault> {
-    let records = snapshots.read(index)?.map(|record| {
+fn read_snapshot(
+    snapshots: &Snapshots,
+    index: u64,
+) -> Result<(SnapshotMeta, StateMachine), SnapshotFault> {
+    let reader = snapshots.read(index)?;
+    let meta = reader.meta().clone();
+    Ok((meta, machine_of(reader, index)?))
+}
+
+/// The state that a snapshot holds, which must be that behind an entry.
+pub fn machine_of(reader: SnapshotReader, index: u64) -> Result<StateMachine, SnapshotFault> {
+    let records = reader.map(|record| {
         let decoded = decode_message::<SnapshotRecord>(&record?);
         decoded.map_err(|error| SnapshotFault::UnknownRecord(error.to_string()))
     });
@@ -125,33 +147,72 @@ pub fn zxid_of(index: u64) -> Zxid {
     Zxid(i64::try_from(index).unwrap_or(i64::MAX))
 }
 
-impl Loaded {
-    fn replay(&mut self, from: u64, clock: &Clock) -> Result<(), StartError> {
-        let started_ms = clock.monotonic_ms();
-        for entry in self.wal.read_from(from) {
-            let Entry { index, time_ms, payload, .. } = entry?;
-            let (_, command) = Command::from_payload(&payload)
-                .map_err(|error| StartError::UnknownRecord { index, reason: error.to_string() })?;
-            // Who proposed it was told the same outcome when it was applied first.
-            let _ = self.live.apply(zxid_of(index), time_ms, &command);
+/// The command that an entry stands for, whatever its kind; with a membership, who the members are
+/// from there on.
+pub fn command_of(entry: &Entry) -> Result<(Command, Option<Membership>), PayloadError> {
+    Ok(match entry.kind {
+        EntryKind::Command => (Command::from_payload(&entry.payload)?.1, None),
+        EntryKind::Blank => (Command::by_ensemble(Action::Nothing), None),
+        EntryKind::Membership => {
+            let membership = membership_of(entry)?;
+            let config = config_text(&membership, zxid_of(entry.index));
+            (Command::by_ensemble(Action::SetConfig(config)), Some(membership))
         }
-        let count = self.wal.last_index() + 1 - from;
-        let took_ms = clock.monotonic_ms() - started_ms;
-        tracing::info!(snapshot_index = from - 1, count, took_ms, "log replayed");
+    })
+}
+
+/// Whether nobody but this member belongs to an ensemble.
+pub fn is_alone(membership: &Membership, member_id: MemberId) -> bool {
+    membership.members.keys().all(|id| *id == member_id)
+}
+
+impl Loaded {
+    /// Reads the log behind the snapshot: twice where there is only one member, so that it need not
+    /// lie in memory as a whole.
+    fn read_log(&mut self, options: &EnsembleOptions) -> Result<(), StartError> {
+        let from = self.snapshot_index + 1;
+        let mut in_force = self.restored.membership.clone();
+        for entry in self.wal.read_from(from) {
+            let entry = entry?;
+            if entry.kind == EntryKind::Membership {
+                in_force = membership_of(&entry).map_err(|error| unknown(&entry, &error))?;
+            }
+        }
+        if is_alone(&in_force, options.member_id) && in_force.is_voter(options.member_id) {
+            return self.replay(from, options);
+        }
+        for entry in self.wal.read_from(from) {
+            self.restored.entries.push(entry?);
+        }
         Ok(())
     }
 
-    fn begin_term(&mut self, clock: &Clock) -> Result<(), StartError> {
-        let command = Command::by_ensemble(Action::Nothing);
-        let payload = command.to_payload(Origin::default());
-        let index = self.wal.last_index() + 1;
-        let time_ms = clock.wall_time_ms();
-        let (term, kind) = (self.term, EntryKind::Command);
-        let entry = Entry { index, term, time_ms, kind, payload };
-        self.wal.append(&[entry])?;
-        let _ = self.live.apply(zxid_of(index), time_ms, &command);
+    /// Applies the whole log. The core then goes on as from a snapshot of its end.
+    fn replay(&mut self, from: u64, options: &EnsembleOptions) -> Result<(), StartError> {
+        let started_ms = options.clock.monotonic_ms();
+        for entry in self.wal.read_from(from) {
+            let entry = entry?;
+            let (command, membership) =
+                command_of(&entry).map_err(|error| unknown(&entry, &error))?;
+            // Who proposed it was told the same outcome when it was applied first.
+            let _ = self.live.apply(zxid_of(entry.index), entry.time_ms, &command);
+            (self.applied.index, self.applied.term) = (entry.index, entry.term);
+            self.applied.membership =
+                membership.unwrap_or(std::mem::take(&mut self.applied.membership));
+        }
+        let count = self.wal.last_index() + 1 - from;
+        let took_ms = options.clock.monotonic_ms() - started_ms;
+        tracing::info!(snapshot_index = from - 1, count, took_ms, "log replayed");
+        if self.applied.index > 0 {
+            self.restored.membership = self.applied.membership.clone();
+            self.restored.snapshot = Some(self.applied.clone());
+        }
         Ok(())
     }
+}
+
+fn unknown(entry: &Entry, error: &PayloadError) -> StartError {
+    StartError::UnknownRecord { index: entry.index, reason: error.to_string() }
 }
 
 /// Removes segments that are not needed any more, oldest first.

@@ -1,24 +1,33 @@
-//! Where commands get their order: what is proposed here becomes durable, gets a zxid, and is
-//! applied on every member in the same order.
+//! Where commands get their order: what is proposed here becomes durable on a majority of the
+//! members, gets a zxid, and is applied on every member in the same order.
 //!
-//! A command's way: [`Ensemble::propose`] encodes it and puts it into a bounded queue. The driver
-//! (`driver.rs`, a thread of its own, since it waits for the disk) takes all that waits, gives each
-//! its place in the log and the time, and makes them durable by one flush. The applier (`apply.rs`,
-//! another thread) applies them in that order and answers the proposers, while the driver flushes
-//! the next ones. A command's zxid is its index in the log.
-//!
-//! For now an ensemble has one member: what is durable here is committed. With several, the driver
-//! gives the raft core its clock, disk and network, and hands the applier what the core says is
-//! committed; nothing above this module will notice.
+//! A command's way: [`Ensemble::propose`] encodes it and lays it into the [`Intake`]. The driver
+//! (`driver.rs`, a thread of its own) hands all that waits to the [`Node`](node::Node): the raft
+//! core (`raft/`) with what waits on it here. If this member leads, the core gives each command its
+//! place in the log and the time; the log's thread (`log_thread.rs`) makes them durable by one
+//! flush while other members do the same (`peers/`). If another leads, they are forwarded to it.
+//! What is committed is applied by another thread (`apply.rs`), in the order of the log, and the
+//! member that proposed a command answers whoever waits for it. A command's zxid is its index in
+//! the log.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
-mod apply;
+pub mod apply;
+mod config_node;
 mod driver;
-mod load;
+pub mod intake;
+pub mod load;
+mod log_thread;
+mod mailbox;
+pub mod messages;
+mod network;
+pub mod node;
 pub mod peers;
+mod progress;
 pub mod raft;
+mod snapshot_files;
 mod snapshotter;
+mod start;
 #[cfg(test)]
 mod tests;
 
@@ -26,37 +35,37 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use ottla_common::clock::Clock;
-use ottla_common::shutdown::Shutdown;
 use ottla_common::types::{MemberId, SessionId, Zxid};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
-use self::apply::Applier;
-use self::driver::Driver;
-use self::load::{Loaded, zxid_of};
-use self::snapshotter::Snapshotter;
-use crate::limits::{PROPOSAL_BYTES_MAX, PROPOSALS_MAX};
+use self::intake::Intake;
+use self::load::zxid_of;
+use self::messages::{Order, OrderRefused};
+pub use self::network::NetworkOptions;
+pub use self::progress::{EnsembleStatus, Leadership, Progress};
+use self::raft::{Membership, MembershipChange};
 use crate::metrics::Metrics;
 use crate::sessions::keeper::{Keeper, SessionConnection};
 use crate::storage::StorageError;
 use crate::storage::files::Files;
-use crate::storage::wal::{Wal, WalOptions};
-use crate::storage::wal_record::PAYLOAD_SIZE_MAX;
-use crate::tree::{Command, Origin, Outcome};
+use crate::storage::wal::WalOptions;
+use crate::tree::{Command, Outcome};
 use crate::watches::LiveState;
-
-/// Memory for proposals is counted in units of so many bytes.
-const PERMIT_SIZE: usize = 1024;
 
 /// How a member keeps its log.
 #[derive(Clone, Debug)]
 pub struct EnsembleOptions {
     /// This member.
     pub member_id: MemberId,
+    /// The members of the ensemble, as long as the log does not know them.
+    pub membership: Membership,
+    /// The shortest time without a leader after which one is elected, in milliseconds.
+    pub election_timeout_ms: u64,
+    /// How often a leader tells that it is alive, in milliseconds.
+    pub heartbeat_interval_ms: u64,
     /// Its folder.
     pub folder: PathBuf,
     /// How its log is laid out.
@@ -65,6 +74,8 @@ pub struct EnsembleOptions {
     pub snapshot_after_records: u64,
     /// After how many bytes of the log a snapshot is taken.
     pub snapshot_after_bytes: u64,
+    /// How many bytes of applied entries stay in memory for members that lag.
+    pub kept_entries_size_max: usize,
     /// The way to the file system.
     pub files: Files,
     /// What tells the time.
@@ -76,14 +87,18 @@ pub struct EnsembleOptions {
 }
 
 impl EnsembleOptions {
-    /// The defaults: snapshots after 100,000 records or 64 MiB.
+    /// The defaults: a member without others; snapshots after 100,000 records or 64 MiB.
     pub fn new(member_id: MemberId, folder: impl Into<PathBuf>) -> Self {
         Self {
             member_id,
+            membership: Membership::of_voters([member_id]),
+            election_timeout_ms: 300,
+            heartbeat_interval_ms: 50,
             folder: folder.into(),
             wal: WalOptions::default(),
             snapshot_after_records: 100_000,
             snapshot_after_bytes: 64 * 1024 * 1024,
+            kept_entries_size_max: 16 * 1024 * 1024,
             files: Files::default(),
             clock: Clock::system(),
             keeper: Arc::new(Keeper::new(50, 500)),
@@ -112,14 +127,19 @@ pub enum StartError {
     /// The system gives no thread.
     #[error("start a thread: {0}")]
     Thread(std::io::Error),
+    /// The system gives no randomness.
+    #[error("find randomness: {0}")]
+    Randomness(#[from] getrandom::Error),
+    /// The disk failed at once.
+    #[error("the log cannot be written: {0}")]
+    Failed(Arc<str>),
 }
 
 /// The way to the ensemble. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Ensemble {
     member_id: MemberId,
-    events: mpsc::Sender<Event>,
-    memory: Arc<Semaphore>,
+    intake: Arc<Intake>,
     progress: Arc<Progress>,
     live: Arc<LiveState>,
     keeper: Arc<Keeper>,
@@ -142,6 +162,13 @@ pub enum ProposeError {
     /// be, or never.
     #[error("the member stops")]
     Stopped,
+    /// No leader was found in time. The command was not carried out and will not be.
+    #[error("no member leads")]
+    Unavailable,
+    /// The command was given to a leader, and nobody knows what it did with it: it may have been
+    /// carried out, may still be, or never.
+    #[error("what became of the proposal is not known")]
+    Unknown,
     /// Too much waits already; the command was not taken.
     #[error("too many proposals wait")]
     Busy,
@@ -152,149 +179,64 @@ pub enum ProposeError {
 
 /// A proposal on its way.
 #[derive(Debug)]
-pub struct Proposal(Result<oneshot::Receiver<Applied>, ProposeError>);
+pub struct Proposal(Result<Answer, ProposeError>);
 
-/// A command that waits for its place in the log.
-#[derive(Debug)]
-struct Waiting {
-    command: Command,
-    payload: Bytes,
-    done: oneshot::Sender<Applied>,
-    _memory: OwnedSemaphorePermit,
-}
+type Answer = oneshot::Receiver<Result<Applied, ProposeError>>;
 
-/// What the driver is told.
-#[derive(Debug)]
-enum Event {
-    Propose(Waiting),
-    /// No snapshot that is kept needs the log before this index.
-    Forget(u64),
-    Stop,
-}
-
-/// What the parts tell each other of how far they are.
-#[derive(Debug)]
-struct Progress {
-    /// The newest index that is durable and thus, with one member, committed.
-    committed: AtomicU64,
-    /// Why the log failed, once it has.
-    failure: watch::Sender<Option<Arc<str>>>,
-    term: u64,
-    first_index: AtomicU64,
-    snapshot_index: AtomicU64,
-    flushes: AtomicU64,
-    flush_micros_total: AtomicU64,
-    flush_micros_last: AtomicU64,
-    metrics: Arc<Metrics>,
-}
-
-/// The figures of a member's log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EnsembleStatus {
-    /// The member that leads, if one is known.
-    pub leader_id: Option<MemberId>,
-    /// The term.
-    pub term: u64,
-    /// The oldest record that is kept.
-    pub first_index: u64,
-    /// The newest record that is committed.
-    pub committed_index: u64,
-    /// The newest record that is applied.
-    pub applied_index: u64,
-    /// The record that the newest snapshot stands behind; 0 if there is none.
-    pub snapshot_index: u64,
-    /// How often the log was flushed since the start.
-    pub flushes: u64,
-    /// How long that took in all, in microseconds.
-    pub flush_micros_total: u64,
-    /// How long the last time, in microseconds.
-    pub flush_micros_last: u64,
-    /// Why the log takes nothing more, if it has failed.
-    pub failure: Option<Arc<str>>,
+/// The parts that an [`Ensemble`] is a face of. The driver and the simulator make them.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// This member.
+    pub member_id: MemberId,
+    /// Where proposals and questions wait.
+    pub intake: Arc<Intake>,
+    /// How far everything is.
+    pub progress: Arc<Progress>,
+    /// The applied state.
+    pub live: Arc<LiveState>,
+    /// The sessions' deadlines.
+    pub keeper: Arc<Keeper>,
+    /// What tells the time.
+    pub clock: Clock,
 }
 
 impl Ensemble {
-    /// Reads the member's state from its folder and takes commands from then on, until `shutdown`
-    /// is told to stop, which waits until all is on disk. If the disk fails, the member tells
-    /// `shutdown` itself. Blocks while it reads; must be called within a tokio runtime.
-    pub fn start(
-        options: EnsembleOptions,
-        shutdown: &Shutdown,
-    ) -> Result<(Self, Arc<LiveState>), StartError> {
-        let Loaded { live, wal, snapshots, term, snapshot_index, lock } = load::load(&options)?;
-        let live = Arc::new(live);
-        let (events, arriving) = mpsc::channel(PROPOSALS_MAX);
-        let progress =
-            Arc::new(Progress::new(&wal, (term, snapshot_index), Arc::clone(&options.metrics)));
-        let ensemble = Self {
-            member_id: options.member_id,
-            events: events.clone(),
-            memory: Arc::new(Semaphore::new(PROPOSAL_BYTES_MAX / PERMIT_SIZE)),
-            progress: Arc::clone(&progress),
-            live: Arc::clone(&live),
-            keeper: Arc::clone(&options.keeper),
-            clock: options.clock.clone(),
-        };
-        options.keeper.lead(term, live.view().machine(), options.clock.monotonic_ms());
-        let records = wal.last_index() - snapshot_index;
-        let told = (Arc::clone(&progress), events.clone());
-        let snapshotter = Snapshotter::new(&options, snapshots, told, records);
-        let told = (Arc::clone(&live), Arc::clone(&options.keeper), options.clock.clone());
-        let applier = Applier::start(told, snapshotter);
-        let applier = applier.map_err(StartError::Thread)?;
-        let (ended, end) = oneshot::channel();
-        let driver = Driver::new((wal, lock), applier, (Arc::clone(&progress), options.clock));
-        let thread = std::thread::Builder::new().name("coordinator-log".to_owned());
-        let running = thread.spawn(move || {
-            driver.run(arriving);
-            let _ = ended.send(());
-        });
-        running.map_err(StartError::Thread)?;
-        shutdown.spawn(stop_with(shutdown.clone(), events, progress, end));
-        Ok((ensemble, live))
+    /// The face of these parts.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { member_id, intake, progress, live, keeper, clock } = parts;
+        Self { member_id, intake, progress, live, keeper, clock }
     }
 
-    /// Proposes a command. Its place behind all that was proposed before is fixed when this
+    /// Proposes a command. Its place behind all that was proposed here before is fixed when this
     /// returns, without waiting; the outcome comes when it has been applied here.
     pub fn propose(&self, command: Command) -> Proposal {
-        Proposal(self.enqueue(command))
+        Proposal(self.intake.propose(command, None))
     }
 
     /// Proposes a command that this member decided as the leader of a term: it is not done unless
     /// it gets its place in that term.
     pub fn propose_in_term(&self, command: Command, term: u64) -> Proposal {
-        if term != self.progress.term {
-            return Proposal(Err(ProposeError::Stopped));
-        }
-        self.propose(command)
-    }
-
-    fn enqueue(&self, command: Command) -> Result<oneshot::Receiver<Applied>, ProposeError> {
-        let payload = command.to_payload(Origin { member_id: self.member_id, number: 0 });
-        if payload.len() > PAYLOAD_SIZE_MAX {
-            return Err(ProposeError::TooLong);
-        }
-        let permits = u32::try_from(payload.len().div_ceil(PERMIT_SIZE)).unwrap_or(u32::MAX);
-        let memory = Arc::clone(&self.memory).try_acquire_many_owned(permits);
-        let memory = memory.map_err(|_| ProposeError::Busy)?;
-        let (done, applied) = oneshot::channel();
-        let waiting = Waiting { command, payload, done, _memory: memory };
-        match self.events.try_send(Event::Propose(waiting)) {
-            Ok(()) => Ok(applied),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(ProposeError::Busy),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(ProposeError::Stopped),
-        }
+        Proposal(self.intake.propose(command, Some(term)))
     }
 
     /// A session was heard from.
     pub fn touch(&self, session_id: SessionId) {
-        let _ = self.keeper.touch(&[session_id], self.clock.monotonic_ms());
+        self.intake.touch(session_id);
+    }
+
+    /// A session was heard from, and its client wants to rely on that. Whether the leader has
+    /// counted it while nobody else can have led.
+    pub async fn confirm_touch(&self, session_id: SessionId) -> bool {
+        match self.intake.confirm(session_id) {
+            Ok(confirmed) => confirmed.await.unwrap_or(false),
+            Err(_) => false,
+        }
     }
 
     /// A session's client left a connection: unless it has come back by now, its session has only
     /// the grace to do so.
     pub fn disconnected(&self, connection: SessionConnection) {
-        self.keeper.disconnected(&[connection], self.clock.monotonic_ms());
+        self.intake.disconnected(connection);
     }
 
     /// The sessions' deadlines.
@@ -307,25 +249,59 @@ impl Ensemble {
         &self.clock
     }
 
+    /// This member.
+    pub fn member_id(&self) -> MemberId {
+        self.member_id
+    }
+
     /// Completes when this member has applied all that any member had acknowledged when it was
     /// asked.
     pub async fn read_barrier(&self) -> Result<(), ProposeError> {
-        if !self.is_leader() {
-            return Err(ProposeError::Stopped);
-        }
-        let committed = self.progress.committed.load(Ordering::Acquire);
+        let reached = self.intake.barrier()?;
+        let index = reached.await.unwrap_or(Err(ProposeError::Stopped))?;
+        self.until_applied(index).await
+    }
+
+    /// Completes when this member has applied an entry.
+    async fn until_applied(&self, index: u64) -> Result<(), ProposeError> {
         let mut applied = self.live.progress();
-        let reached = applied.wait_for(|zxid| *zxid >= zxid_of(committed)).await;
+        let reached = applied.wait_for(|zxid| *zxid >= zxid_of(index)).await;
         reached.map(|_| ()).map_err(|_| ProposeError::Stopped)
+    }
+
+    /// Changes who the members are, on whichever member leads. Returns the index of the change's
+    /// entry once it is in the leader's log; it is in force when it is committed.
+    pub async fn change_members(&self, change: MembershipChange) -> Result<u64, OrderRefused> {
+        let time_ms = self.clock.wall_time_ms();
+        self.order(Order::Change { change, time_ms }).await
+    }
+
+    /// Hands leadership over, to a member or to the best one. Returns when that has begun.
+    pub async fn transfer_leadership(&self, to: Option<MemberId>) -> Result<(), OrderRefused> {
+        self.order(Order::Transfer { to }).await.map(|_| ())
+    }
+
+    async fn order(&self, order: Order) -> Result<u64, OrderRefused> {
+        let answer = self.intake.order(order).map_err(|_| OrderRefused::Unavailable)?;
+        answer.await.unwrap_or(Err(OrderRefused::Unavailable))
+    }
+
+    /// The members, as far as this member's log knows them.
+    pub fn membership(&self) -> Membership {
+        self.progress.membership()
+    }
+
+    /// Who leads, now and from now on.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.progress.leadership()
     }
 
     /// The member that leads, if one is known.
     pub fn leader_id(&self) -> Option<MemberId> {
-        let serves = !self.events.is_closed() && self.progress.failure.borrow().is_none();
-        serves.then_some(self.member_id)
+        self.progress.leader_id()
     }
 
-    /// Whether this member leads: then it keeps the sessions' deadlines.
+    /// Whether this member leads.
     pub fn is_leader(&self) -> bool {
         self.leader_id() == Some(self.member_id)
     }
@@ -335,58 +311,10 @@ impl Ensemble {
         self.progress.failure.subscribe()
     }
 
-    /// The figures of the log.
+    /// How things stand.
     pub fn status(&self) -> EnsembleStatus {
-        let progress = &self.progress;
-        EnsembleStatus {
-            leader_id: self.leader_id(),
-            term: progress.term,
-            first_index: progress.first_index.load(Ordering::Relaxed),
-            committed_index: progress.committed.load(Ordering::Acquire),
-            applied_index: self.live.zxid().0.unsigned_abs(),
-            snapshot_index: progress.snapshot_index.load(Ordering::Relaxed),
-            flushes: progress.flushes.load(Ordering::Relaxed),
-            flush_micros_total: progress.flush_micros_total.load(Ordering::Relaxed),
-            flush_micros_last: progress.flush_micros_last.load(Ordering::Relaxed),
-            failure: progress.failure.borrow().clone(),
-        }
+        self.progress.status(self.live.zxid())
     }
-}
-
-impl Progress {
-    fn new(wal: &Wal, (term, snapshot_index): (u64, u64), metrics: Arc<Metrics>) -> Self {
-        Self {
-            committed: AtomicU64::new(wal.last_index()),
-            failure: watch::Sender::new(None),
-            term,
-            first_index: AtomicU64::new(wal.first_index()),
-            snapshot_index: AtomicU64::new(snapshot_index),
-            flushes: AtomicU64::new(0),
-            flush_micros_total: AtomicU64::new(0),
-            flush_micros_last: AtomicU64::new(0),
-            metrics,
-        }
-    }
-}
-
-/// Stops the driver with the member, and the member with its disk. Ends when all is on disk.
-async fn stop_with(
-    shutdown: Shutdown,
-    events: mpsc::Sender<Event>,
-    progress: Arc<Progress>,
-    mut end: oneshot::Receiver<()>,
-) {
-    let mut failure = progress.failure.subscribe();
-    tokio::select! {
-        () = shutdown.stopped() => {}
-        _ = failure.wait_for(Option::is_some) => shutdown.stop(),
-    }
-    // The driver is gone already if the disk has failed.
-    tokio::select! {
-        _ = events.send(Event::Stop) => {}
-        _ = &mut end => return,
-    }
-    let _ = end.await;
 }
 
 impl Future for Proposal {
@@ -397,7 +325,7 @@ impl Future for Proposal {
             Err(error) => Poll::Ready(Err(*error)),
             Ok(applied) => Pin::new(applied)
                 .poll(context)
-                .map(|applied| applied.map_err(|_| ProposeError::Stopped)),
+                .map(|applied| applied.unwrap_or(Err(ProposeError::Stopped))),
         }
     }
 }

@@ -7,14 +7,14 @@ use std::thread::JoinHandle;
 
 use ottla_common::clock::Clock;
 use ottla_common::coordination::codec::encode_message;
-use ottla_common::types::MemberId;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
 
-use super::load::index_of;
-use super::{EnsembleOptions, Event, Progress};
+use super::log_thread::LogJob;
+use super::mailbox::Mailbox;
+use super::raft::SnapshotMeta;
+use super::snapshot_files::SnapshotJob;
+use super::{EnsembleOptions, Progress};
 use crate::storage::StorageError;
-use crate::storage::membership::{Membership, SnapshotMeta};
 use crate::storage::snapshot::Snapshots;
 use crate::tree::StateMachine;
 
@@ -33,28 +33,34 @@ pub struct Snapshotter {
 /// What the writing thread needs.
 #[derive(Debug)]
 struct Shared {
-    member_id: MemberId,
-    snapshots: Mutex<Snapshots>,
+    snapshots: Arc<Mutex<Snapshots>>,
     progress: Arc<Progress>,
-    events: mpsc::Sender<Event>,
+    log: Mailbox<LogJob>,
+    files: Mailbox<SnapshotJob>,
     cancelled: AtomicBool,
     clock: Clock,
+}
+
+/// Who hears of a new snapshot.
+#[derive(Debug)]
+pub struct SnapshotReaders {
+    pub progress: Arc<Progress>,
+    pub log: Mailbox<LogJob>,
+    pub files: Mailbox<SnapshotJob>,
 }
 
 impl Snapshotter {
     /// `records` came into the log since the newest snapshot.
     pub fn new(
         options: &EnsembleOptions,
-        snapshots: Snapshots,
-        (progress, events): (Arc<Progress>, mpsc::Sender<Event>),
+        snapshots: Arc<Mutex<Snapshots>>,
+        readers: SnapshotReaders,
         records: u64,
     ) -> Self {
-        let member_id = options.member_id;
-        let (snapshots, cancelled) = (Mutex::new(snapshots), AtomicBool::new(false));
-        let clock = options.clock.clone();
-        let shared = Shared { member_id, snapshots, progress, events, cancelled, clock };
+        let SnapshotReaders { progress, log, files } = readers;
+        let (cancelled, clock) = (AtomicBool::new(false), options.clock.clone());
         Self {
-            shared: Arc::new(shared),
+            shared: Arc::new(Shared { snapshots, progress, log, files, cancelled, clock }),
             after_records: options.snapshot_after_records,
             after_bytes: options.snapshot_after_bytes,
             records,
@@ -63,31 +69,43 @@ impl Snapshotter {
         }
     }
 
-    /// Counts what was applied, and begins a snapshot of `state` (with the term of its last record)
-    /// if one is due and none is being written.
+    /// Counts what was applied, and begins a snapshot of `state` if one is due and none is being
+    /// written.
     pub fn applied(
         &mut self,
         records: usize,
         bytes: usize,
-        state: impl FnOnce() -> (StateMachine, u64),
+        state: impl FnOnce() -> (StateMachine, SnapshotMeta),
     ) {
         self.records += records as u64;
         self.bytes += bytes as u64;
-        if self.records < self.after_records && self.bytes < self.after_bytes {
-            return;
+        if self.records >= self.after_records || self.bytes >= self.after_bytes {
+            self.take(state);
         }
+    }
+
+    /// Begins a snapshot of `state`, unless one is being written.
+    pub fn take(&mut self, state: impl FnOnce() -> (StateMachine, SnapshotMeta)) {
         if self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return;
         }
         self.join();
-        (self.records, self.bytes) = (0, 0);
-        let (machine, term) = state();
+        self.begin_anew();
+        let (machine, meta) = state();
         let shared = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new().name("coordinator-snapshot".to_owned());
-        match thread.spawn(move || shared.take(&machine, term)) {
+        match thread.spawn(move || shared.take(&machine, &meta)) {
             Ok(thread) => self.thread = Some(thread),
-            Err(error) => tracing::error!(%error, "no thread to write a snapshot"),
+            Err(error) => {
+                tracing::error!(%error, "no thread to write a snapshot");
+                self.shared.files.put(SnapshotJob::Failed);
+            }
         }
+    }
+
+    /// The state is a snapshot's.
+    pub fn begin_anew(&mut self) {
+        (self.records, self.bytes) = (0, 0);
     }
 
     /// Gives up a snapshot that is being written, and waits for its thread.
@@ -107,19 +125,22 @@ impl Snapshotter {
 
 impl Shared {
     /// A snapshot that fails harms nothing but the length of the log: the next one is tried later.
-    fn take(&self, machine: &StateMachine, term: u64) {
-        let index = index_of(machine);
-        let membership = Membership::of_voters([self.member_id]);
+    fn take(&self, machine: &StateMachine, meta: &SnapshotMeta) {
+        let index = meta.index;
         let started_ms = self.clock.monotonic_ms();
-        match self.write(machine, &SnapshotMeta { index, term, membership }) {
+        match self.write(machine, meta) {
             Ok(Some(size)) => {
                 let took_ms = self.clock.monotonic_ms() - started_ms;
                 let snapshots = &self.progress.metrics.snapshots;
                 snapshots.observe_micros(took_ms.saturating_mul(1_000));
                 tracing::info!(index, size, took_ms, "snapshot taken");
+                self.files.put(SnapshotJob::Taken(meta.clone()));
             }
             Ok(None) => {}
-            Err(error) => tracing::error!(index, %error, "cannot take a snapshot, will try again"),
+            Err(error) => {
+                tracing::error!(index, %error, "cannot take a snapshot, will try again");
+                self.files.put(SnapshotJob::Failed);
+            }
         }
     }
 
@@ -134,14 +155,13 @@ impl Shared {
         });
         let writer = self.snapshots.lock().writer();
         let Some(size) = writer.write(meta, records, &self.cancelled)? else { return Ok(None) };
-        self.progress.snapshot_index.store(meta.index, Ordering::Relaxed);
+        self.progress.snapshot_index.fetch_max(meta.index, Ordering::Relaxed);
         let mut snapshots = self.snapshots.lock();
         snapshots.mark_whole(meta.index);
         let needed_from = snapshots.remove_old()?;
         drop(snapshots);
         if let Some(index) = needed_from {
-            // Fails only if the driver has ended.
-            let _ = self.events.blocking_send(Event::Forget(index));
+            self.log.put(LogJob::Forget(index));
         }
         Ok(Some(size))
     }

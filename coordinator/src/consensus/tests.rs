@@ -4,16 +4,22 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use ottla_common::coordination::protocol::{Acl, CreateMode, Op};
+use ottla_common::shutdown::Shutdown;
 use tempfile::TempDir;
 
 use super::*;
+use crate::limits::PROPOSAL_BYTES_MAX;
 use crate::storage::files::{FileOperation, Verdict};
+use crate::storage::wal::Wal;
 use crate::storage::wal_record::{Entry, EntryKind};
 use crate::tree::Action;
+
+mod ensemble;
 
 struct Member {
     ensemble: Ensemble,

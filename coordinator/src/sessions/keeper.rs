@@ -94,16 +94,14 @@ impl Keeper {
         }
     }
 
-    /// Sessions were heard from. Returns those whose time was over already (or all, if deadlines
-    /// are not in force): nobody may be told that they live.
-    pub fn touch(&self, session_ids: &[SessionId], now_ms: u64) -> Vec<SessionId> {
+    /// Sessions were heard from. Returns those whose time was over already: nobody may be told that
+    /// they live. None if deadlines are not in force: then that holds for all.
+    pub fn touch(&self, session_ids: &[SessionId], now_ms: u64) -> Option<Vec<SessionId>> {
         let mut state = self.state.lock();
-        if state.term.is_none() {
-            return session_ids.to_vec();
-        }
+        state.term?;
         let mut refused = session_ids.to_vec();
         refused.retain(|session_id| !state.deadlines.touch(*session_id, now_ms));
-        refused
+        Some(refused)
     }
 
     /// Clients left these connections: if they are still their sessions' newest, the sessions have
@@ -177,15 +175,19 @@ mod tests {
     fn deadlines_are_in_force_in_one_term_only() {
         let (keeper, mut machine) = (Keeper::new(1, 500), StateMachine::new());
         let a = open(&mut machine, &keeper, 0);
-        assert_eq!(keeper.touch(&[a], 0), [a], "nobody leads");
+        assert_eq!(keeper.touch(&[a], 0), None, "nobody leads");
         assert_eq!(keeper.take_due(10_000, 10), None);
         keeper.lead(3, &machine, 10_000);
         let b = open(&mut machine, &keeper, 10_500);
-        assert_eq!(keeper.touch(&[a, b], 10_600), []);
+        assert_eq!(keeper.touch(&[a, b], 10_600), Some(vec![]));
         keeper.disconnected(&[(b, 0)], 10_600);
         let due = |id| vec![Expiry { session_id: id, connection_epoch: 0 }];
         assert_eq!(keeper.take_due(11_100, 10), Some((3, due(b))));
-        assert_eq!(keeper.touch(&[a, b], 11_100), [b], "what is decided is not taken back");
+        assert_eq!(
+            keeper.touch(&[a, b], 11_100),
+            Some(vec![b]),
+            "what is decided is not taken back"
+        );
         keeper.step_down(3);
         assert_eq!(keeper.take_due(99_000, 10), None);
         keeper.lead(3, &machine, 99_000);

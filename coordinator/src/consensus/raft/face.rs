@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use ottla_common::types::{MemberId, Uuid};
+use serde::{Deserialize, Serialize};
 
 use super::message::Message;
 use super::seeded_bugs::SeededBug;
@@ -229,7 +230,7 @@ pub struct ProgressStatus {
 }
 
 /// A change of the membership, one member at a time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MembershipChange {
     /// A new member. A voter is a learner first, and promoted when it has caught up.
     Add {
@@ -265,7 +266,7 @@ pub enum MembershipChange {
 }
 
 /// This member does not lead, or is handing leadership over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("this member does not lead")]
 pub struct NotLeader {
     /// Who leads, if it is known and not this member.
@@ -273,7 +274,7 @@ pub struct NotLeader {
 }
 
 /// Why a membership is not changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum ChangeRefused {
     /// Another member leads, or none.
     #[error(transparent)]
@@ -308,7 +309,7 @@ pub enum ChangeRefused {
 }
 
 /// Why leadership is not handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum TransferRefused {
     /// Another member leads, or none.
     #[error(transparent)]

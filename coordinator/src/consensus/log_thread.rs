@@ -1,0 +1,247 @@
+//! The member's log and hard state: the one who writes them, and the thread that does it while the
+//! consensus goes on, so that no heartbeat waits for the disk.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::Progress;
+use super::apply::{ApplyJob, ApplyQueue};
+use super::driver::Letter;
+use super::load::remove_files;
+use super::mailbox::Mailbox;
+use super::node::{Input, Persist};
+use super::raft::SnapshotMeta;
+use crate::storage::StorageError;
+use crate::storage::files::{Files, FolderLock};
+use crate::storage::snapshot::Snapshots;
+use crate::storage::wal::Wal;
+use crate::storage::wal_record::Entry;
+use crate::tree::StateMachine;
+
+/// Writes the log and the hard state.
+#[derive(Debug)]
+pub struct LogWriter {
+    wal: Wal,
+    folder: PathBuf,
+    files: Files,
+    progress: Arc<Progress>,
+    /// Held until everything else has ended.
+    _lock: FolderLock,
+}
+
+impl LogWriter {
+    pub fn new(wal: Wal, (folder, files): (PathBuf, Files), lock: FolderLock) -> Self {
+        Self { wal, folder, files, progress: Arc::default(), _lock: lock }
+    }
+
+    pub fn with_progress(mut self, progress: Arc<Progress>) -> Self {
+        progress.first_index.store(self.wal.first_index(), Ordering::Relaxed);
+        self.progress = progress;
+        self
+    }
+
+    /// Makes all of it durable, by one flush if it can be. If this fails, nobody knows what is on
+    /// the disk, and the member has to stop.
+    pub fn persist(&mut self, persists: Vec<Persist>) -> Result<(), StorageError> {
+        let started = Instant::now();
+        let mut newest_state = None;
+        let mut batch: Vec<Entry> = Vec::new();
+        for Persist { hard_state, entries, .. } in persists {
+            newest_state = hard_state.or(newest_state);
+            let Some(first) = entries.first().map(|entry| entry.index) else { continue };
+            let kept = batch.partition_point(|entry| entry.index < first);
+            batch.truncate(kept);
+            if batch.is_empty() {
+                batch = entries;
+            } else {
+                batch.extend(entries);
+            }
+        }
+        if let Some(hard_state) = newest_state {
+            hard_state.store(&self.folder, &self.files)?;
+        }
+        let Some(first) = batch.first().map(|entry| entry.index) else { return Ok(()) };
+        if first <= self.wal.last_index() {
+            self.wal.truncate_from(first)?;
+        }
+        self.wal.append(&batch)?;
+        self.progress.flushed(started.elapsed());
+        Ok(())
+    }
+
+    /// Drops segments that no snapshot needs. Removing large files takes time, so another thread
+    /// does it.
+    fn forget(&mut self, index: u64) {
+        let paths = self.wal.forget_before(index);
+        self.progress.first_index.store(self.wal.first_index(), Ordering::Relaxed);
+        if paths.is_empty() {
+            return;
+        }
+        let files: Files = self.wal.files().clone();
+        let thread = std::thread::Builder::new().name("coordinator-cleanup".to_owned());
+        if let Err(error) = thread.spawn(move || remove_files(&files, &paths)) {
+            tracing::warn!(%error, "no thread to remove old segments of the log");
+        }
+    }
+
+    /// Puts a received snapshot in the place of the log.
+    fn install(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshots: &Mutex<Snapshots>,
+    ) -> Result<(), StorageError> {
+        snapshots.lock().install(meta, &mut self.wal)?;
+        self.progress.first_index.store(self.wal.first_index(), Ordering::Relaxed);
+        self.progress.snapshot_index.store(meta.index, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Notes that all is flushed.
+    pub fn close(&mut self) {
+        match self.wal.close() {
+            Ok(()) | Err(StorageError::FailedBefore) => {}
+            Err(error) => tracing::error!(%error, "cannot close the log"),
+        }
+    }
+}
+
+/// What the thread is to do, in order.
+#[derive(Debug)]
+pub enum LogJob {
+    /// Make durable.
+    Persist(Persist),
+    /// No snapshot that is kept needs the log before this index.
+    Forget(u64),
+    /// A snapshot was received whole: it takes the place of the log, and this state that of ours.
+    Install(SnapshotMeta, Box<StateMachine>),
+    /// End.
+    Stop,
+}
+
+/// The way to the thread.
+#[derive(Debug)]
+pub struct LogThread {
+    jobs: Mailbox<LogJob>,
+    writer: Arc<Mutex<LogWriter>>,
+    /// How many jobs are not done yet.
+    under_way: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Who hears of what the thread has done.
+#[derive(Debug)]
+pub struct LogReaders {
+    pub driver: Mailbox<Letter>,
+    pub applier: ApplyQueue,
+    pub snapshots: Arc<Mutex<Snapshots>>,
+}
+
+impl LogThread {
+    pub fn start(
+        writer: LogWriter,
+        jobs: Mailbox<LogJob>,
+        readers: LogReaders,
+    ) -> std::io::Result<Self> {
+        let writer = Arc::new(Mutex::new(writer));
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let running = Running {
+            jobs: jobs.clone(),
+            writer: Arc::clone(&writer),
+            under_way: Arc::clone(&under_way),
+            readers,
+        };
+        let thread = std::thread::Builder::new().name("coordinator-log".to_owned());
+        let thread = thread.spawn(move || running.run())?;
+        Ok(Self { jobs, writer, under_way, thread: Some(thread) })
+    }
+
+    /// Has something made durable; the driver is told when it is.
+    pub fn persist(&self, persist: Persist) {
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+        self.jobs.put(LogJob::Persist(persist));
+    }
+
+    /// The writer itself, if the thread has nothing to persist: what it writes is in order.
+    pub fn if_idle(&self) -> Option<&Mutex<LogWriter>> {
+        (self.under_way.load(Ordering::Acquire) == 0).then_some(&self.writer)
+    }
+
+    /// Does what is left, and ends.
+    pub fn finish(&mut self) {
+        self.jobs.put(LogJob::Stop);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the log has panicked");
+        }
+        self.writer.lock().close();
+    }
+}
+
+/// The thread's own side.
+#[derive(Debug)]
+struct Running {
+    jobs: Mailbox<LogJob>,
+    writer: Arc<Mutex<LogWriter>>,
+    under_way: Arc<AtomicUsize>,
+    readers: LogReaders,
+}
+
+impl Running {
+    fn run(self) {
+        loop {
+            let mut persists = Vec::new();
+            for job in self.jobs.take(None) {
+                let result = match job {
+                    LogJob::Persist(persist) => {
+                        persists.push(persist);
+                        continue;
+                    }
+                    LogJob::Forget(index) => {
+                        self.writer.lock().forget(index);
+                        continue;
+                    }
+                    LogJob::Install(meta, machine) => self
+                        .persist(std::mem::take(&mut persists))
+                        .and_then(|()| self.install(meta, machine)),
+                    LogJob::Stop => {
+                        if let Err(error) = self.persist(persists) {
+                            self.fail(&error);
+                        }
+                        return;
+                    }
+                };
+                if let Err(error) = result {
+                    return self.fail(&error);
+                }
+            }
+            if let Err(error) = self.persist(persists) {
+                return self.fail(&error);
+            }
+        }
+    }
+
+    fn persist(&self, persists: Vec<Persist>) -> Result<(), StorageError> {
+        let Some(number) = persists.last().map(|persist| persist.number) else { return Ok(()) };
+        let count = persists.len();
+        self.writer.lock().persist(persists)?;
+        self.under_way.fetch_sub(count, Ordering::AcqRel);
+        self.readers.driver.put(Letter::Input(Input::Persisted(number)));
+        Ok(())
+    }
+
+    fn install(&self, meta: SnapshotMeta, machine: Box<StateMachine>) -> Result<(), StorageError> {
+        self.writer.lock().install(&meta, &self.readers.snapshots)?;
+        self.readers.applier.put(ApplyJob::Install(meta, machine));
+        Ok(())
+    }
+
+    fn fail(&self, error: &StorageError) {
+        self.readers.driver.put(Letter::Failed(Arc::from(error.to_string())));
+    }
+}

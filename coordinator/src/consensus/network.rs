@@ -1,0 +1,132 @@
+//! The driver's way to the other members: its messages over [`Peers`], and what they say into its
+//! mailbox.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ottla_common::shutdown::Shutdown;
+use ottla_common::types::{MemberId, Uuid};
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use super::driver::{Letter, Network};
+use super::mailbox::Mailbox;
+use super::messages::PeerMessage;
+use super::node::Input;
+use super::peers::{self, PeerOptions, Peers};
+use super::raft::{Membership, MessageKind};
+use crate::limits::PEER_BYTES_RECEIVED_MAX;
+
+/// How a member meets the others.
+#[derive(Debug)]
+pub struct NetworkOptions {
+    /// Where they connect.
+    pub listener: TcpListener,
+    /// The secret that all members share; empty if they trust everybody who reaches them.
+    pub key: Arc<[u8]>,
+}
+
+/// Who hears what other members say.
+#[derive(Debug)]
+pub struct Ear {
+    mailbox: Mailbox<Letter>,
+    cluster_id: Mutex<Option<Uuid>>,
+    memory: Arc<Semaphore>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct PeerNetwork {
+    peers: Peers<PeerMessage, Ear>,
+    ear: Arc<Ear>,
+    /// As they were configured: they are met even if the log does not know them yet, and their
+    /// addresses are taken where it does not know any.
+    configured: Membership,
+    runtime: Handle,
+}
+
+impl PeerNetwork {
+    pub fn start(
+        (member_id, configured): (MemberId, Membership),
+        options: NetworkOptions,
+        mailbox: Mailbox<Letter>,
+        shutdown: &Shutdown,
+    ) -> Self {
+        let ear = Arc::new(Ear {
+            mailbox,
+            cluster_id: Mutex::new(None),
+            memory: Arc::new(Semaphore::new(PEER_BYTES_RECEIVED_MAX)),
+        });
+        let NetworkOptions { listener, key } = options;
+        let options = PeerOptions { member_id, key };
+        let peers = Peers::start(options, listener, Arc::clone(&ear), shutdown);
+        Self { peers, ear, configured, runtime: Handle::current() }
+    }
+}
+
+impl Network for PeerNetwork {
+    fn send(&self, to: MemberId, message: PeerMessage) {
+        // What is dropped is sent again by who needs it.
+        self.peers.send(to, message);
+    }
+
+    fn set_members(&mut self, membership: &Membership) {
+        let mut addresses = BTreeMap::new();
+        for (id, member) in membership.members.iter().chain(&self.configured.members) {
+            if !member.peer_address.is_empty() {
+                addresses.entry(*id).or_insert_with(|| member.peer_address.clone());
+            }
+        }
+        let _entered = self.runtime.enter();
+        self.peers.set_members(&addresses);
+    }
+
+    fn set_cluster_id(&self, cluster_id: Option<Uuid>) {
+        *self.ear.cluster_id.lock() = cluster_id;
+    }
+}
+
+impl peers::Receiver<PeerMessage> for Ear {
+    fn cluster_id(&self) -> Option<Uuid> {
+        *self.cluster_id.lock()
+    }
+
+    async fn received(&self, from: MemberId, message: PeerMessage) {
+        let size = u32::try_from(peers::PeerMessage::size(&message)).unwrap_or(u32::MAX);
+        let memory = Arc::clone(&self.memory);
+        // Never closed. While there is none, the connection is not read.
+        if let Ok(permit) = memory.acquire_many_owned(size).await {
+            self.mailbox.put(Letter::Peer(from, message, Some(permit)));
+        }
+    }
+
+    fn connected(&self, to: MemberId) {
+        self.mailbox.put(Letter::Input(Input::PeerUp(to)));
+    }
+
+    fn disconnected(&self, to: MemberId) {
+        self.mailbox.put(Letter::Input(Input::PeerDown(to)));
+    }
+}
+
+impl peers::PeerMessage for PeerMessage {
+    fn size(&self) -> usize {
+        const HEAD: usize = 64;
+        HEAD + match self {
+            Self::Raft(message) => match &message.kind {
+                MessageKind::Append { entries, .. } => {
+                    entries.iter().map(|entry| HEAD + entry.payload.len()).sum()
+                }
+                MessageKind::SnapshotChunk { bytes, .. } => bytes.len(),
+                _ => 0,
+            },
+            Self::Forward(forward) => {
+                forward.payloads.iter().map(|payload| HEAD + payload.len()).sum()
+            }
+            Self::Touch(touch) => 8 * touch.sessions.len() + 16 * touch.disconnected.len(),
+            _ => 0,
+        }
+    }
+}

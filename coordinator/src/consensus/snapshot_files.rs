@@ -1,0 +1,209 @@
+//! The thread that reads snapshots for other members, and puts together those that come from them.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use ottla_common::types::MemberId;
+use parking_lot::Mutex;
+
+use super::apply::{ApplyJob, ApplyQueue};
+use super::driver::Letter;
+use super::load::machine_of;
+use super::log_thread::LogJob;
+use super::mailbox::Mailbox;
+use super::node::Input;
+use super::raft::{ChunkReceived, ChunkWanted, SnapshotMeta};
+use crate::storage::StorageError;
+use crate::storage::snapshot::Snapshots;
+use crate::storage::snapshot_transfer::{SnapshotChunks, SnapshotReceiver};
+
+/// What the thread is to do, in order.
+#[derive(Debug)]
+pub enum SnapshotJob {
+    /// A member needs a snapshot of an entry not below this one.
+    Wanted {
+        /// Who.
+        to: MemberId,
+        /// Not below.
+        index_min: u64,
+    },
+    /// Read a piece.
+    Read(ChunkWanted),
+    /// A piece has come.
+    Received(ChunkReceived),
+    /// This member has taken a snapshot.
+    Taken(SnapshotMeta),
+    /// It could not.
+    Failed,
+    /// End.
+    Stop,
+}
+
+/// The way to the thread.
+#[derive(Debug)]
+pub struct SnapshotThread {
+    jobs: Mailbox<SnapshotJob>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The thread's own side: where snapshots are, and who hears of them.
+#[derive(Debug)]
+pub struct SnapshotFiles {
+    pub snapshots: Arc<Mutex<Snapshots>>,
+    pub driver: Mailbox<Letter>,
+    pub applier: ApplyQueue,
+    pub log: Mailbox<LogJob>,
+    /// Members that wait for a newer snapshot.
+    pub waiting: Vec<(MemberId, u64)>,
+    pub sending: Option<(u64, SnapshotChunks)>,
+    pub receiving: Option<SnapshotReceiver>,
+}
+
+impl SnapshotThread {
+    pub fn start(files: SnapshotFiles, jobs: Mailbox<SnapshotJob>) -> std::io::Result<Self> {
+        let thread = std::thread::Builder::new().name("coordinator-files".to_owned());
+        let own = jobs.clone();
+        let thread = thread.spawn(move || files.run(&own))?;
+        Ok(Self { jobs, thread: Some(thread) })
+    }
+
+    pub fn put(&self, job: SnapshotJob) {
+        self.jobs.put(job);
+    }
+
+    /// Does what is left, and ends.
+    pub fn finish(&mut self) {
+        self.jobs.put(SnapshotJob::Stop);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the snapshots' files has panicked");
+        }
+    }
+}
+
+impl SnapshotFiles {
+    fn run(mut self, jobs: &Mailbox<SnapshotJob>) {
+        loop {
+            for job in jobs.take(None) {
+                match job {
+                    SnapshotJob::Wanted { to, index_min } => self.wanted(to, index_min),
+                    SnapshotJob::Read(wanted) => self.read(wanted),
+                    SnapshotJob::Received(chunk) => self.received(&chunk),
+                    SnapshotJob::Taken(meta) => self.taken(&meta),
+                    SnapshotJob::Failed => self.waiting.drain(..).for_each(|(to, _)| {
+                        self.driver.put(Letter::Input(Input::SnapshotUnavailable(to)));
+                    }),
+                    SnapshotJob::Stop => return,
+                }
+            }
+        }
+    }
+
+    fn wanted(&mut self, to: MemberId, index_min: u64) {
+        match self.newest(index_min) {
+            Ok(Some((meta, size))) => self.offer(to, meta, size),
+            Ok(None) => {
+                self.waiting.retain(|(waiting, _)| *waiting != to);
+                self.waiting.push((to, index_min));
+                self.applier.put(ApplyJob::TakeSnapshot);
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot read a snapshot for another member");
+                self.driver.put(Letter::Input(Input::SnapshotUnavailable(to)));
+            }
+        }
+    }
+
+    /// The newest snapshot, if it is not of an entry below `index_min`, and its size.
+    fn newest(&mut self, index_min: u64) -> Result<Option<(SnapshotMeta, u64)>, StorageError> {
+        let snapshots = self.snapshots.lock();
+        let Some(index) = snapshots.indexes()?.last().copied().filter(|at| *at >= index_min) else {
+            return Ok(None);
+        };
+        let meta = snapshots.read(index)?.meta().clone();
+        let chunks = snapshots.chunks(index)?;
+        drop(snapshots);
+        let size = chunks.size();
+        self.sending = Some((index, chunks));
+        Ok(Some((meta, size)))
+    }
+
+    fn offer(&self, to: MemberId, meta: SnapshotMeta, size: u64) {
+        tracing::info!(member_id = %to, index = meta.index, size, "a member is sent a snapshot");
+        self.driver.put(Letter::Input(Input::SnapshotOffered(to, meta, size)));
+    }
+
+    fn taken(&mut self, meta: &SnapshotMeta) {
+        self.driver.put(Letter::Input(Input::SnapshotTaken(meta.clone())));
+        for (to, index_min) in std::mem::take(&mut self.waiting) {
+            self.wanted(to, index_min);
+        }
+    }
+
+    fn read(&mut self, wanted: ChunkWanted) {
+        let input = match self.read_chunk(wanted) {
+            Ok(bytes) => Input::ChunkRead(wanted, bytes),
+            Err(error) => {
+                tracing::warn!(%error, "cannot read a snapshot for another member");
+                Input::SnapshotUnavailable(wanted.to)
+            }
+        };
+        self.driver.put(Letter::Input(input));
+    }
+
+    fn read_chunk(&mut self, wanted: ChunkWanted) -> Result<bytes::Bytes, StorageError> {
+        let chunks = match &mut self.sending {
+            Some((index, chunks)) if *index == wanted.index => chunks,
+            sending => {
+                let chunks = self.snapshots.lock().chunks(wanted.index)?;
+                &sending.insert((wanted.index, chunks)).1
+            }
+        };
+        chunks.read(wanted.offset, wanted.length)
+    }
+
+    fn received(&mut self, chunk: &ChunkReceived) {
+        if let Err(error) = self.put_together(chunk) {
+            let index = chunk.meta.index;
+            tracing::warn!(index, %error, "a snapshot that was received cannot be used");
+            self.receiving = None;
+            self.driver.put(Letter::Input(Input::SnapshotFailed(index)));
+        }
+    }
+
+    fn put_together(&mut self, chunk: &ChunkReceived) -> Result<(), Unusable> {
+        let index = chunk.meta.index;
+        if chunk.offset == 0 {
+            if let Some(unfinished) = self.receiving.take() {
+                unfinished.abandon()?;
+            }
+            tracing::info!(index, from = %chunk.from, size = chunk.size, "receiving a snapshot");
+            self.receiving = Some(self.snapshots.lock().receive(index)?);
+        }
+        let receiver = self
+            .receiving
+            .as_mut()
+            .filter(|receiver| receiver.index() == index && receiver.received() == chunk.offset);
+        receiver.ok_or(Unusable::Gap)?.put(&chunk.bytes)?;
+        if !chunk.last {
+            return Ok(());
+        }
+        let meta = self.receiving.take().ok_or(Unusable::Gap)?.finish()?;
+        let reader = self.snapshots.lock().read_received(meta.index)?;
+        let machine = machine_of(reader, meta.index).map_err(|e| Unusable::State(e.to_string()))?;
+        self.log.put(LogJob::Install(meta, Box::new(machine)));
+        Ok(())
+    }
+}
+
+/// Why a received snapshot is of no use.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("a piece of it is missing")]
+    Gap,
+    #[error("{0}")]
+    State(String),
+}

@@ -1,0 +1,196 @@
+//! Starts a member's threads and stops them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ottla_common::shutdown::Shutdown;
+use ottla_common::types::Uuid;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::apply::{Applier, ApplyQueue, ApplyThread};
+use super::driver::{Driver, Letter, Network};
+use super::intake::Intake;
+use super::load::{self, Loaded, is_alone};
+use super::log_thread::{LogReaders, LogThread, LogWriter};
+use super::mailbox::Mailbox;
+use super::network::{NetworkOptions, PeerNetwork};
+use super::node::{Node, NodeConfig, Now};
+use super::raft::RaftConfig;
+use super::snapshot_files::{SnapshotFiles, SnapshotThread};
+use super::snapshotter::{SnapshotReaders, Snapshotter};
+use super::{Ensemble, EnsembleOptions, Parts, Progress, StartError};
+use crate::watches::LiveState;
+
+/// How long a leader that stops waits for its successor.
+const TRANSFER_PATIENCE: Duration = Duration::from_millis(1_000);
+
+/// How long the connections to other members may take to end.
+const PEERS_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Ensemble {
+    /// Reads the member's state from its folder and takes part from then on, until `shutdown` is
+    /// told to stop, which waits until all is on disk. If the disk fails, the member tells
+    /// `shutdown` itself. Blocks while it reads, and a member without others until it leads; must
+    /// be called within a tokio runtime.
+    pub fn start(
+        options: EnsembleOptions,
+        shutdown: &Shutdown,
+    ) -> Result<(Self, Arc<LiveState>), StartError> {
+        Self::start_with_others(options, None, shutdown)
+    }
+
+    /// Likewise, with a way to the other members.
+    pub fn start_with_others(
+        options: EnsembleOptions,
+        network: Option<NetworkOptions>,
+        shutdown: &Shutdown,
+    ) -> Result<(Self, Arc<LiveState>), StartError> {
+        let loaded = load::load(&options)?;
+        let membership = loaded.restored.membership.clone();
+        let is_alone = loaded.restored.entries.is_empty()
+            && is_alone(&membership, options.member_id)
+            && membership.is_voter(options.member_id);
+        let mailbox = Mailbox::new();
+        let peers = Shutdown::new();
+        let who = (options.member_id, options.membership.clone());
+        let network = network
+            .map(|network| PeerNetwork::start(who, network, mailbox.clone(), &peers))
+            .map(|network| Box::new(network) as Box<dyn Network>);
+        let (driver, ensemble) = build(&options, loaded, (mailbox.clone(), network))?;
+        let (ended, mut end) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("coordinator-raft".to_owned());
+        let running = thread.spawn(move || {
+            driver.run();
+            let _ = ended.send(());
+        });
+        running.map_err(StartError::Thread)?;
+        if is_alone && !ensemble.until_it_leads(&mut end) {
+            let failure = ensemble.progress.failure.borrow().clone();
+            return Err(StartError::Failed(failure.unwrap_or_else(|| Arc::from("it stopped"))));
+        }
+        let live = Arc::clone(&ensemble.live);
+        shutdown.spawn(stop_with(shutdown.clone(), (ensemble.clone(), mailbox), (peers, end)));
+        Ok((ensemble, live))
+    }
+
+    /// Waits until a member without others has applied the first entry of its term. False if it
+    /// ends instead.
+    fn until_it_leads(&self, end: &mut oneshot::Receiver<()>) -> bool {
+        const STEP: Duration = Duration::from_millis(1);
+        while !self.keeper.is_in_force() {
+            if end.try_recv() != Err(oneshot::error::TryRecvError::Empty) {
+                return false;
+            }
+            std::thread::sleep(STEP);
+        }
+        true
+    }
+}
+
+/// Makes all parts of a member and starts its threads, but for the driver's.
+fn build(
+    options: &EnsembleOptions,
+    loaded: Loaded,
+    (mailbox, network): (Mailbox<Letter>, Option<Box<dyn Network>>),
+) -> Result<(Driver, Ensemble), StartError> {
+    let Loaded { live, applied, restored, wal, snapshots, snapshot_index, lock } = loaded;
+    let (member_id, clock) = (options.member_id, options.clock.clone());
+    let (live, keeper) = (Arc::new(live), Arc::clone(&options.keeper));
+    let progress = Arc::new(Progress::new(Arc::clone(&options.metrics)));
+    progress.snapshot_index.store(snapshot_index, Ordering::Relaxed);
+    let run = getrandom::u64()? >> 2;
+    let waking = mailbox.clone();
+    let intake = Arc::new(Intake::new(member_id, run, move || waking.wake()));
+    let snapshots = Arc::new(Mutex::new(snapshots));
+    let (log_jobs, snapshot_jobs) = (Mailbox::new(), Mailbox::new());
+    let queue = ApplyQueue::new();
+    let readers = SnapshotReaders {
+        progress: Arc::clone(&progress),
+        log: log_jobs.clone(),
+        files: snapshot_jobs.clone(),
+    };
+    let records = wal.last_index() - snapshot_index;
+    let snapshotter = Snapshotter::new(options, Arc::clone(&snapshots), readers, records);
+    let files = SnapshotFiles {
+        snapshots: Arc::clone(&snapshots),
+        driver: mailbox.clone(),
+        applier: queue.clone(),
+        log: log_jobs.clone(),
+        waiting: Vec::new(),
+        sending: None,
+        receiving: None,
+    };
+    let applier = Applier {
+        member_id,
+        live: Arc::clone(&live),
+        keeper: Arc::clone(&keeper),
+        intake: Arc::clone(&intake),
+        clock: clock.clone(),
+        term: applied.term,
+        membership: applied.membership,
+    };
+    let writer = LogWriter::new(wal, (options.folder.clone(), options.files.clone()), lock);
+    let writer = writer.with_progress(Arc::clone(&progress));
+    let readers = LogReaders { driver: mailbox.clone(), applier: queue.clone(), snapshots };
+    let raft = RaftConfig {
+        election_timeout_ms: options.election_timeout_ms,
+        heartbeat_interval_ms: options.heartbeat_interval_ms,
+        kept_entries_size_max: options.kept_entries_size_max,
+        seed: getrandom::u64()?,
+        new_cluster_id: Uuid::random()?,
+        ..RaftConfig::new(member_id)
+    };
+    let config = NodeConfig::new(raft, run);
+    let tick = Duration::from_millis(config.tick_ms);
+    let now = Now { monotonic_ms: clock.monotonic_ms(), wall_time_ms: clock.wall_time_ms() };
+    let driver = Driver {
+        node: Node::new(config, restored, Arc::clone(&keeper), now),
+        mailbox: mailbox.clone(),
+        intake: Arc::clone(&intake),
+        log: LogThread::start(writer, log_jobs, readers).map_err(StartError::Thread)?,
+        applier: ApplyThread::start(applier, queue, (mailbox, snapshotter))
+            .map_err(StartError::Thread)?,
+        snapshots: SnapshotThread::start(files, snapshot_jobs).map_err(StartError::Thread)?,
+        network,
+        progress: Arc::clone(&progress),
+        clock: clock.clone(),
+        tick,
+        is_alone: false,
+    };
+    Ok((driver, Ensemble::new(Parts { member_id, intake, progress, live, keeper, clock })))
+}
+
+/// Stops the driver with the member, and the member with its disk. Ends when all is on disk.
+async fn stop_with(
+    shutdown: Shutdown,
+    (ensemble, mailbox): (Ensemble, Mailbox<Letter>),
+    (peers, mut end): (Shutdown, oneshot::Receiver<()>),
+) {
+    let mut failure = ensemble.failure();
+    let has_panicked = tokio::select! {
+        () = shutdown.stopped() => false,
+        () = async { failure.wait_for(Option::is_some).await.map(drop).unwrap_or(()) } => false,
+        // It ends by itself only in a panic.
+        _ = &mut end => true,
+    };
+    shutdown.stop();
+    if has_panicked {
+        tracing::error!("the thread of the consensus has panicked");
+        ensemble.progress.ended();
+        ensemble.intake.close();
+        peers.finish(PEERS_PATIENCE).await;
+        return;
+    }
+    let member_id = ensemble.member_id;
+    if ensemble.is_leader() && ensemble.transfer_leadership(None).await.is_ok() {
+        // So that the others need not first find out that nobody leads.
+        let mut leadership = ensemble.leadership();
+        let another = leadership.wait_for(|now| now.leader_id.is_some_and(|id| id != member_id));
+        let _ = tokio::time::timeout(TRANSFER_PATIENCE, another).await;
+    }
+    mailbox.put(Letter::Stop);
+    let _ = (&mut end).await;
+    peers.finish(PEERS_PATIENCE).await;
+}
