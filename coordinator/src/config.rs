@@ -6,6 +6,12 @@
 //! | `id` | 1 | the member's number in its ensemble |
 //! | `data.dir` | | the folder of its log and snapshots |
 //! | `listen` | `127.0.0.1:2181` | where clients connect; port 0 takes a free one |
+//! | `members` | | the ensemble: `1=host:port,2=host:port`, see [`members`]; alone without it |
+//! | `peer.listen` | its own in `members` | where the other members connect |
+//! | `peer.key` | | the secret that members prove to know to each other |
+//! | `peer.auth` | `key` | `none`: whoever reaches the peer port is believed |
+//! | `election.timeout.ms` | 300 | after what time without a leader one is elected, at least |
+//! | `heartbeat.interval.ms` | 50 | how often a leader says that it is there |
 //! | `session.timeout.min.ms` | 1000 | the shortest session timeout that is granted |
 //! | `session.timeout.max.ms` | 120000 | the longest |
 //! | `disconnect.grace.ms` | 500 | how long a session whose client left may come back |
@@ -19,6 +25,7 @@
 //! | `http.listen` | | where monitoring asks `/metrics`, `/health` and `/ready`; off if not set |
 
 mod jaas;
+pub mod members;
 pub mod zookeeper;
 
 use std::path::PathBuf;
@@ -26,6 +33,7 @@ use std::path::PathBuf;
 use ottla_common::config::{ConfigError, Settings};
 use ottla_common::types::MemberId;
 
+use self::members::EnsembleConfig;
 use self::zookeeper::{TlsOptions, ZooKeeperOptions};
 
 /// The names of all options.
@@ -72,6 +80,8 @@ pub struct Config {
     pub connections_per_ip_max: usize,
     /// `super.digest`
     pub super_digest: Option<String>,
+    /// `members`, `peer.*` and the times of elections.
+    pub ensemble: EnsembleConfig,
     /// `zookeeper.*`
     pub zookeeper: ZooKeeperOptions,
     /// `tls.*`; none if there is no such port.
@@ -97,6 +107,7 @@ impl Config {
             connections_max: 10_000,
             connections_per_ip_max: 5_000,
             super_digest: None,
+            ensemble: EnsembleConfig::default(),
             zookeeper: ZooKeeperOptions::default(),
             tls: None,
             kafka_listener_name: None,
@@ -106,7 +117,7 @@ impl Config {
 
     /// Reads the options out of settings. A name that is no option's is an error.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        let keys = || KEYS.into_iter().chain(zookeeper::KEYS);
+        let keys = || KEYS.into_iter().chain(members::KEYS).chain(zookeeper::KEYS);
         settings.check_keys(|key| keys().any(|known| known == key), keys())?;
         let defaults = Self::new(settings.required("data.dir")?);
         let session_timeout_min_ms = settings.number(
@@ -115,8 +126,9 @@ impl Config {
             100..=3_600_000,
         )?;
         let text = |key: &str| settings.get(key).map(|setting| setting.value.clone());
+        let member_id = MemberId(settings.number("id", defaults.member_id.0, 1..=255)?);
         Ok(Self {
-            member_id: MemberId(settings.number("id", defaults.member_id.0, 1..=255)?),
+            member_id,
             data_dir: defaults.data_dir,
             listen: settings.text("listen", &defaults.listen),
             session_timeout_min_ms,
@@ -151,6 +163,7 @@ impl Config {
                 1..=1_000_000,
             )?,
             super_digest: text("super.digest"),
+            ensemble: EnsembleConfig::from_settings(settings, member_id)?,
             zookeeper: ZooKeeperOptions::from_settings(settings)?,
             tls: TlsOptions::from_settings(settings)?,
             kafka_listener_name: text("kafka.listener.name"),

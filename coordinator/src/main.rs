@@ -43,6 +43,9 @@ struct Serve {
     /// Where clients connect: host:port, port 0 takes a free one [default: 127.0.0.1:2181]
     #[arg(long)]
     listen: Option<String>,
+    /// All members of the ensemble: 1=host:port,2=host:port,3=host:port
+    #[arg(long)]
+    members: Option<String>,
     /// A .properties file with options; flags override it
     #[arg(long, value_name = "FILE", conflicts_with = "zoo_cfg")]
     config: Option<PathBuf>,
@@ -78,9 +81,12 @@ impl Serve {
         }
         let id = self.id.map(|id| id.to_string());
         let dir = self.dir.as_ref().map(|dir| dir.display().to_string());
-        for (flag, key, value) in
-            [("--id", "id", &id), ("--dir", "data.dir", &dir), ("--listen", "listen", &self.listen)]
-        {
+        for (flag, key, value) in [
+            ("--id", "id", &id),
+            ("--dir", "data.dir", &dir),
+            ("--listen", "listen", &self.listen),
+            ("--members", "members", &self.members),
+        ] {
             if let Some(value) = value {
                 settings.set(key.to_owned(), value.clone(), Source::Flag, flag.to_owned());
             }

@@ -1,18 +1,23 @@
 //! A member: builds its parts in order, runs them until it is told to stop.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ottla_common::net::{self, ConnectionLimits, Listener};
 use ottla_common::shutdown::Shutdown;
+use ottla_common::types::MemberId;
 
 pub use crate::config::Config;
-use crate::consensus::{Ensemble, EnsembleOptions, StartError};
+use crate::config::members::ConfiguredMember;
+use crate::consensus::raft::{Member, MemberRole, Membership};
+use crate::consensus::{Ensemble, EnsembleOptions, NetworkOptions, StartError};
 use crate::frontends::tls::{Acceptor, TlsError};
 use crate::frontends::{self, FrontEnds};
 use crate::limits::HTTP_CONNECTIONS_MAX;
 use crate::metrics::Metrics;
 use crate::requests::sasl::SaslOptions;
+use crate::requests::tasks::Tasks;
 use crate::requests::{Service, ServiceOptions};
 use crate::sessions::keeper::Keeper;
 use crate::watches::LiveState;
@@ -67,13 +72,15 @@ impl Server {
         let http_address = doors.http.as_ref().map(Listener::local_addr).transpose()?;
         let keeper = Keeper::new(config.expiry_tick_ms, config.disconnect_grace_ms);
         let metrics = Arc::new(Metrics::default());
+        let network = network_options(&config).await?;
         let options = EnsembleOptions {
             metrics: Arc::clone(&metrics),
             keeper: Arc::new(keeper),
-            ..EnsembleOptions::new(config.member_id, &config.data_dir)
+            ..ensemble_options(&config)
         };
         let stop = shutdown.clone();
-        let started = tokio::task::spawn_blocking(move || Ensemble::start(options, &stop)).await;
+        let starting = move || Ensemble::start_with_others(options, network, &stop);
+        let started = tokio::task::spawn_blocking(starting).await;
         let (ensemble, live) = started.map_err(std::io::Error::from)??;
         let options = service_options(config, metrics);
         let member_id = options.member_id;
@@ -112,6 +119,7 @@ fn service_options(config: Config, metrics: Arc<Metrics>) -> ServiceOptions {
         super_user: zookeeper.super_user.clone(),
     };
     ServiceOptions {
+        tasks: Tasks::default(),
         member_id: config.member_id,
         session_timeout_min_ms: config.session_timeout_min_ms,
         session_timeout_max_ms: config.session_timeout_max_ms,
@@ -171,7 +179,48 @@ impl Doors {
     }
 }
 
+/// How the member keeps its log and who the others are.
+fn ensemble_options(config: &Config) -> EnsembleOptions {
+    let defaults = EnsembleOptions::new(config.member_id, &config.data_dir);
+    let membership = match config.ensemble.members.is_empty() {
+        true => defaults.membership.clone(),
+        false => membership_of(&config.ensemble.members),
+    };
+    EnsembleOptions {
+        membership,
+        election_timeout_ms: config.ensemble.election_timeout_ms,
+        heartbeat_interval_ms: config.ensemble.heartbeat_interval_ms,
+        ..defaults
+    }
+}
+
+fn membership_of(configured: &BTreeMap<MemberId, ConfiguredMember>) -> Membership {
+    let members = configured.iter().map(|(id, configured)| {
+        let ConfiguredMember { peer_address, election_address, client_address, is_observer } =
+            configured.clone();
+        let role = if is_observer { MemberRole::Learner } else { MemberRole::Voter };
+        let rejoining = false;
+        (*id, Member { role, rejoining, peer_address, client_address, election_address })
+    });
+    Membership { cluster_id: None, members: members.collect() }
+}
+
+/// Binds the port for the other members, if there is one.
+async fn network_options(config: &Config) -> std::io::Result<Option<NetworkOptions>> {
+    if config.ensemble.peer_listen.is_empty() {
+        return Ok(None);
+    }
+    let listener = net::bind(&config.ensemble.peer_listen).await?;
+    let key = config.ensemble.peer_key.0.as_bytes().into();
+    Ok(Some(NetworkOptions { listener, key }))
+}
+
 impl RunningServer {
+    /// The member's part in the ensemble.
+    pub fn ensemble(&self) -> &Ensemble {
+        self.service.ensemble()
+    }
+
     /// The applied state, for who looks on from the same process.
     pub fn live(&self) -> &Arc<LiveState> {
         self.service.live()

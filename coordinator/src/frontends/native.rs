@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use ottla_common::coordination::codec::{CodecError, decode_message, encode_frame, take_frame};
 use ottla_common::coordination::protocol::{
     Change, ClientHello, CoordinationError, FRAME_SIZE_MAX, PREAMBLE, PROTOCOL_VERSION,
-    REQUEST_SIZE_MAX, RequestFrame, Response, ServerFrame, ServerHello, SessionGrant,
+    REQUEST_SIZE_MAX, Request, RequestFrame, Response, ServerFrame, ServerHello, SessionGrant,
     SessionRequest, SnapshotNode,
 };
 use ottla_common::shutdown::Shutdown;
@@ -238,6 +238,7 @@ impl Requests {
             service.touch(session_id);
             let size = u32::try_from(frame.len() + REQUEST_OVERHEAD).unwrap_or(u32::MAX);
             let (xid, ask) = match decode_message(&frame) {
+                Ok(RequestFrame { xid, request: Request::Ping }) => (xid, Ask::ConfirmedPing),
                 Ok(RequestFrame { xid, request }) => (xid, Ask::Common(request)),
                 // A newer client's request? Then it is told, and may go on with others.
                 Err(error) => match decode_message(&frame) {

@@ -50,6 +50,8 @@ pub enum Ask {
         /// How they begin.
         prefix: String,
     },
+    /// A ping whose answer says that the session certainly lives.
+    ConfirmedPing,
     /// The identities that the connection has proved.
     WhoAmI,
     /// A step of SASL's DIGEST-MD5: the client's token.

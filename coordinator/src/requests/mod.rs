@@ -13,6 +13,7 @@ mod opening;
 mod reads;
 pub mod sasl;
 mod session_queue;
+pub mod tasks;
 mod upkeep;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use ask::{Ask, WatchesToSet};
 pub use opening::{Granted, Opening};
 pub use session_queue::{Conversation, Submission};
 
+use self::tasks::Tasks;
 use crate::config::zookeeper::ZooKeeperOptions;
 use crate::consensus::Ensemble;
 use crate::metrics::Metrics;
@@ -60,6 +62,8 @@ pub struct ServiceOptions {
     pub metrics: Arc<Metrics>,
     /// What only clients of ZooKeeper's protocol notice.
     pub zookeeper: ZooKeeperOptions,
+    /// How what runs beside the requests is run.
+    pub tasks: Tasks,
 }
 
 /// What all connections of a member share.
@@ -86,6 +90,11 @@ impl Service {
     /// This member's clock.
     pub fn clock(&self) -> &Clock {
         self.ensemble.clock()
+    }
+
+    /// The member's part in the ensemble.
+    pub fn ensemble(&self) -> &Ensemble {
+        &self.ensemble
     }
 
     /// The applied state.

@@ -44,9 +44,7 @@ impl Service {
         opening: Opening,
         outbox: Outbox,
     ) -> Result<Granted, CoordinationError> {
-        if opening.last_zxid_seen > self.live.zxid() {
-            return Err(CoordinationError::MemberBehind);
-        }
+        self.catch_up_for(&opening).await?;
         let (command, password) = self.session_command(opening.session)?;
         let applied = self.ensemble.propose(command).await;
         let applied = applied.map_err(|_| CoordinationError::Unavailable)?;
@@ -87,6 +85,25 @@ impl Service {
         let grant =
             SessionGrant { session_id, password, session_timeout_ms, disconnect_grace_ms, zxid };
         Ok(Granted { grant, conversation })
+    }
+
+    /// A client that comes from another member may have seen what is still on its way here.
+    async fn catch_up_for(&self, opening: &Opening) -> Result<(), CoordinationError> {
+        let is_known = match &opening.session {
+            SessionRequest::New { .. } | SessionRequest::None => true,
+            SessionRequest::Resume { session_id, .. } => {
+                self.live.view().machine().sessions().get(*session_id).is_some()
+            }
+        };
+        if is_known && opening.last_zxid_seen <= self.live.zxid() {
+            return Ok(());
+        }
+        let reached = self.ensemble.read_barrier().await;
+        reached.map_err(|_| CoordinationError::Unavailable)?;
+        if opening.last_zxid_seen > self.live.zxid() {
+            return Err(CoordinationError::MemberBehind);
+        }
+        Ok(())
     }
 
     /// The command that opens or resumes a session, and the session's secret.

@@ -61,6 +61,7 @@ impl Conversation {
                 Ok(Answer::Ephemerals(paths.map(|path| path.to_string()).collect()))
             }
             Ask::Sasl(_) => unreachable!("not answered here"),
+            Ask::ConfirmedPing => Ok(Answer::Done),
             Ask::WhoAmI => Ok(Answer::Identities(Arc::clone(&self.identities))),
         }
     }

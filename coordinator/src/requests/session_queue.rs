@@ -11,9 +11,9 @@ use std::sync::Arc;
 use ottla_common::coordination::protocol::{CoordinationError, Request};
 use ottla_common::types::{SessionId, Zxid};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio_util::task::AbortOnDropHandle;
 
 use super::sasl::Exchange;
+use super::tasks::RunningTask;
 use super::{Ask, Service};
 use crate::consensus::{Applied, Proposal, ProposeError};
 use crate::limits::{
@@ -64,7 +64,7 @@ pub(super) struct RequestQueue {
     /// behind them.
     others: usize,
     size: usize,
-    subscriptions: BTreeMap<u64, AbortOnDropHandle<()>>,
+    subscriptions: BTreeMap<u64, RunningTask>,
 }
 
 /// A request that is not answered yet.
@@ -208,12 +208,14 @@ impl Conversation {
                 Task::Wait(_) if self.outbox.is_full() => return,
                 Task::Wait(ask) if ask.needs_barrier() && !self.must_authenticate => {
                     let service = Arc::clone(&self.service);
-                    let barrier = async move { service.ensemble.read_barrier().await };
-                    let waiting = Task::Wait(Ask::WhoAmI);
-                    if let Task::Wait(ask) = std::mem::replace(&mut step.task, waiting) {
-                        step.task = Task::Barrier(ask, Box::pin(barrier));
-                    }
-                    return;
+                    return self.wait_first(async move { service.ensemble.read_barrier().await });
+                }
+                Task::Wait(Ask::ConfirmedPing) => {
+                    let (service, session_id) = (Arc::clone(&self.service), self.session_id);
+                    return self.wait_first(async move {
+                        let lives = service.ensemble.confirm_touch(session_id).await;
+                        lives.then_some(()).ok_or(ProposeError::Unavailable)
+                    });
                 }
                 Task::Barrier(..) | Task::Write { .. } => return,
                 Task::Wait(_) => {
@@ -222,6 +224,18 @@ impl Conversation {
                     }
                 }
             }
+        }
+    }
+
+    /// Lets the first request wait for something.
+    fn wait_first(
+        &mut self,
+        barrier: impl Future<Output = Result<(), ProposeError>> + Send + 'static,
+    ) {
+        let Some(step) = self.queue.steps.front_mut() else { return };
+        let waiting = Task::Wait(Ask::WhoAmI);
+        if let Task::Wait(ask) = std::mem::replace(&mut step.task, waiting) {
+            step.task = Task::Barrier(ask, Box::pin(barrier));
         }
     }
 
@@ -270,7 +284,7 @@ impl Conversation {
                 self.reply(step.xid, Err(CoordinationError::LimitReached { limit }));
                 return None;
             }
-            Err(ProposeError::Busy | ProposeError::Stopped) => {
+            Err(_) => {
                 // Whether it was done is not known, nor what became of those after it.
                 self.reply(step.xid, Err(CoordinationError::Unavailable));
                 self.outbox.close(Closed::Because(CoordinationError::Unavailable));
@@ -335,13 +349,14 @@ impl Conversation {
         let resumed = subscription.is_resumed();
         self.reply_at(xid, subscription.zxid(), Ok(Answer::Subscribed { resumed }));
         let (live, outbox) = (Arc::clone(&self.service.live), self.outbox.clone());
-        let task = tokio::spawn(async move {
+        let task = self.service.options.tasks.spawn(async move {
             tokio::select! {
-                () = subscription.run(&live, &outbox) => {}
+                biased;
                 () = outbox.until_closed() => {}
+                () = subscription.run(&live, &outbox) => {}
             }
         });
-        self.queue.subscriptions.insert(xid, AbortOnDropHandle::new(task));
+        self.queue.subscriptions.insert(xid, task);
     }
 
     /// Puts an answer that belongs to the state as it is now into the outbox.
