@@ -64,7 +64,8 @@ impl Persistence {
     /// Everything up to a number is durable. Returns how far the log is.
     fn arrived(&mut self, number: u64) -> Option<u64> {
         let mut last_index = None;
-        while let Some(batch) = self.in_flight.pop_front_if(|batch| batch.number <= number) {
+        while self.in_flight.front().is_some_and(|batch| batch.number <= number) {
+            let Some(batch) = self.in_flight.pop_front() else { break };
             last_index = last_index.max(Some(batch.last_index));
             self.durable = batch.hard_state;
         }

@@ -62,7 +62,9 @@ impl Raft {
             let acked = leading.progress.get(&id).map_or(0, |progress| progress.acked_round);
             if id == own_id { leading.round } else { acked }
         });
-        while let Some((id, _)) = leading.reads.0.pop_front_if(|read| all || read.1 <= answered) {
+        let answered = if all { u64::MAX } else { answered };
+        while leading.reads.0.front().is_some_and(|(_, round)| *round <= answered) {
+            let Some((id, _)) = leading.reads.0.pop_front() else { break };
             self.out.reads.push(ReadDone { id, index: Some(commit) });
         }
     }

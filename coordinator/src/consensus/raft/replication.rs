@@ -198,12 +198,15 @@ impl Raft {
 /// Whether entries from elsewhere can be what a leader of this term sends: without gaps, terms that
 /// never fall, memberships that can be.
 fn is_sound((prev_index, prev_term): (u64, u64), term: u64, entries: &[Entry]) -> bool {
+    if prev_index >= NUMBER_MAX {
+        return false;
+    }
     let mut before = prev_term;
-    let follow = (prev_index.saturating_add(1)..).zip(entries).all(|(index, entry)| {
+    let follow = (prev_index + 1..).zip(entries).all(|(index, entry)| {
         let rising = entry.term >= before && entry.index == index;
         before = entry.term;
         let sound = entry.kind != EntryKind::Membership || membership_of(entry).is_some();
         rising && sound
     });
-    prev_index < NUMBER_MAX && follow && before <= term
+    follow && before <= term
 }

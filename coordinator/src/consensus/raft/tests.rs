@@ -85,7 +85,7 @@ impl World {
             bug: None,
             reads_done: 0,
             disks_lost: 0,
-            changes: seed % 3 > 0,
+            changes: !seed.is_multiple_of(3),
         };
         (1..=voters).for_each(|id| world.start(MemberId(id), Disk::default()));
         world
@@ -424,10 +424,157 @@ fn whatever_the_network_does_all_members_decide_the_same() {
     };
     let (mut decided, mut lost) = (0, 0);
     for seed in seeds {
-        let world = explore(if seed % 2 == 0 { 3 } else { 5 }, seed, 4_000, None);
+        let world = explore(if seed.is_multiple_of(2) { 3 } else { 5 }, seed, 4_000, None);
         decided += world.decided.len();
         lost += world.disks_lost;
         assert!(world.decided.len() > 2);
     }
     println!("{decided} entries decided, {lost} disks lost");
+}
+
+/// A number near an edge.
+fn edge(random: &mut fastrand::Rng) -> u64 {
+    match random.u32(0..6) {
+        0 => 0,
+        1 => u64::MAX,
+        2 => u64::MAX - random.u64(0..3),
+        3 => NUMBER_MAX - 1,
+        _ => random.u64(0..12),
+    }
+}
+
+fn absurd_entries(random: &mut fastrand::Rng, index: u64) -> Vec<Entry> {
+    let membership = Membership::of_voters((0..random.u64(0..4)).map(MemberId));
+    let payload = match random.u32(0..3) {
+        0 => Bytes::from_static(b"\xdf\xff\xff\xff\xff"),
+        1 => ottla_common::coordination::codec::encode_message(&membership).unwrap().into(),
+        _ => Bytes::new(),
+    };
+    let kinds = [EntryKind::Command, EntryKind::Membership, EntryKind::Blank];
+    let (term, count) = (edge(random), random.u64(0..4));
+    let entries = (1..=count).map(|more| Entry {
+        index: index.wrapping_add(more),
+        term,
+        time_ms: i64::MIN,
+        kind: kinds[random.usize(0..3)],
+        payload: payload.clone(),
+    });
+    entries.collect()
+}
+
+/// Messages that no honest member sends, with numbers near the edges.
+fn absurd(random: &mut fastrand::Rng) -> Message {
+    let standing = [Standing::Fresh, Standing::Voter, Standing::Amnesiac][random.usize(0..3)];
+    let (from, to, term) = (MemberId(random.u64(0..6)), MemberId(1), edge(random));
+    let cluster_id = random.bool().then_some(Uuid([1; 16]));
+    let kind = if random.bool() {
+        absurd_from_leader(random)
+    } else {
+        absurd_from_follower(random, standing)
+    };
+    Message { from, to, term, cluster_id, kind }
+}
+
+fn absurd_from_leader(random: &mut fastrand::Rng) -> MessageKind {
+    let (one, two, three, four) = (edge(random), edge(random), edge(random), edge(random));
+    match random.u32(0..7) {
+        0 => {
+            let (round, sent_ms) = (two, three);
+            MessageKind::Heartbeat { commit_index: one, round, sent_ms, last_index: four }
+        }
+        1 => {
+            let membership = Membership::of_voters((0..one % 4).map(MemberId));
+            let meta = SnapshotMeta { index: one, term: two, membership };
+            let bytes = Bytes::from(vec![0; random.usize(0..3)]);
+            MessageKind::SnapshotChunk { meta, size: three, offset: four, bytes }
+        }
+        2 => MessageKind::TimeoutNow { round: one },
+        3 => MessageKind::Committed { commit_index: one },
+        _ => {
+            let entries = absurd_entries(random, one);
+            MessageKind::Append { prev_index: one, prev_term: two, commit_index: three, entries }
+        }
+    }
+}
+
+fn absurd_from_follower(random: &mut fastrand::Rng, standing: Standing) -> MessageKind {
+    let (one, two, three, four) = (edge(random), edge(random), edge(random), edge(random));
+    let (granted, blank) = (random.bool(), random.bool());
+    match random.u32(0..10) {
+        0 => MessageKind::PreVote { campaign_term: one, last_index: two, last_term: three },
+        1 => MessageKind::PreVoteResponse { campaign_term: one, granted },
+        2 => {
+            let transfer_round = granted.then_some(three);
+            MessageKind::Vote { last_index: one, last_term: two, transfer_round }
+        }
+        3 => MessageKind::VoteResponse { granted },
+        4 => MessageKind::Appended { match_index: one, standing },
+        5 => {
+            let (hint_index, hint_term) = (two, three);
+            MessageKind::AppendRefused { prev_index: one, hint_index, hint_term, standing }
+        }
+        6 => {
+            let (round, sent_ms, match_index, verified_index) = (one, two, three, four);
+            MessageKind::HeartbeatResponse { round, sent_ms, match_index, verified_index, standing }
+        }
+        7 => MessageKind::SnapshotAck { index: one, offset: two, failed: granted },
+        8 => MessageKind::Greeting { standing, blank },
+        _ => {
+            let members = (0..one % 9).map(MemberId).collect();
+            MessageKind::GreetingResponse { standing, blank, members }
+        }
+    }
+}
+
+#[test]
+fn no_message_makes_a_member_panic() {
+    let seed = seed().unwrap_or_else(|| fastrand::u64(..));
+    println!("OTTLA_SEED={seed}");
+    for round in 0..400 {
+        let mut random = fastrand::Rng::with_seed(seed.wrapping_add(round));
+        let mut world = World::new(1 + round % 3, seed);
+        world.loss = false;
+        for _ in 0..random.usize(0..120) {
+            world.tick();
+            (0..20).for_each(|_| world.deliver());
+            (1..=world.voters).for_each(|id| world.persist(MemberId(id)));
+        }
+        let node = world.nodes.get_mut(&MemberId(1)).unwrap();
+        for _ in 0..60 {
+            let now_ms = world.now_ms + random.u64(0..2_000);
+            node.raft.step(absurd(&mut random), now_ms);
+            node.raft.tick(now_ms);
+            let _ = node.raft.propose(vec![Bytes::new()], i64::MAX);
+            if let Some(ready) = node.raft.ready(now_ms) {
+                node.raft.persisted(ready.number.wrapping_mul(random.u64(0..2)), now_ms);
+                for chunk in ready.chunks_received.into_iter().filter(|chunk| chunk.last) {
+                    node.raft.snapshot_installed(chunk.meta, now_ms);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn who_is_not_known_changes_nothing() {
+    let seed = seed().unwrap_or_else(|| fastrand::u64(..));
+    println!("OTTLA_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut world = World::new(3, seed);
+    world.loss = false;
+    world.heal();
+    let (now_ms, node) = (world.now_ms, world.nodes.get_mut(&MemberId(1)).unwrap());
+    let before = node.raft.status();
+    for _ in 0..5_000 {
+        let mut message = absurd(&mut random);
+        message.from = MemberId(4 + random.u64(0..3));
+        node.raft.step(message.clone(), now_ms);
+        // Or one of another ensemble.
+        (message.from, message.cluster_id) = (MemberId(2), Some(Uuid([99; 16])));
+        node.raft.step(message, now_ms);
+    }
+    assert_eq!(node.raft.status(), before);
+    let said = node.raft.ready(now_ms).map(|ready| ready.messages).unwrap_or_default();
+    let polite = |message: &Message| matches!(message.kind, MessageKind::GreetingResponse { .. });
+    assert!(said.iter().all(polite), "only greetings are answered");
 }
