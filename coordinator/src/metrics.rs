@@ -13,8 +13,8 @@ pub struct Metrics {
     pub flushes: Histogram,
     /// Snapshots that were written.
     pub snapshots: Histogram,
-    /// Elections that this member began.
-    pub elections: Counter,
+    /// How often this member learnt of a leader.
+    pub leader_changes: Counter,
     requests: [Histogram; RequestKind::ALL.len()],
 }
 

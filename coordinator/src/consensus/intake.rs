@@ -113,6 +113,11 @@ impl Intake {
         }
     }
 
+    /// About how many proposals have no outcome yet.
+    pub fn outstanding(&self) -> usize {
+        self.proposals.lock().waiting.len()
+    }
+
     /// Takes a proposal. Its place behind all that were taken before is fixed when this returns.
     pub fn propose(
         &self,

@@ -40,8 +40,8 @@ impl LogWriter {
     }
 
     pub fn with_progress(mut self, progress: Arc<Progress>) -> Self {
-        progress.first_index.store(self.wal.first_index(), Ordering::Relaxed);
         self.progress = progress;
+        self.note_extent();
         self
     }
 
@@ -70,6 +70,7 @@ impl LogWriter {
             self.wal.truncate_from(first)?;
         }
         self.wal.append(&batch)?;
+        self.progress.log_size.store(self.wal.size(), Ordering::Relaxed);
         self.progress.flushed(started.elapsed());
         Ok(())
     }
@@ -78,7 +79,7 @@ impl LogWriter {
     /// does it.
     fn forget(&mut self, index: u64) {
         let paths = self.wal.forget_before(index);
-        self.progress.first_index.store(self.wal.first_index(), Ordering::Relaxed);
+        self.note_extent();
         if paths.is_empty() {
             return;
         }
@@ -96,9 +97,15 @@ impl LogWriter {
         snapshots: &Mutex<Snapshots>,
     ) -> Result<(), StorageError> {
         snapshots.lock().install(meta, &mut self.wal)?;
-        self.progress.first_index.store(self.wal.first_index(), Ordering::Relaxed);
+        self.note_extent();
         self.progress.snapshot_index.store(meta.index, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Tells where the log begins and how large it is.
+    fn note_extent(&self) {
+        self.progress.first_index.store(self.wal.first_index(), Ordering::Relaxed);
+        self.progress.log_size.store(self.wal.size(), Ordering::Relaxed);
     }
 
     /// Notes that all is flushed.

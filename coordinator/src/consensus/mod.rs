@@ -286,6 +286,18 @@ impl Ensemble {
         answer.await.unwrap_or(Err(OrderRefused::Unavailable))
     }
 
+    /// Has a snapshot written. Returns when that has been asked for.
+    pub fn take_snapshot(&self) {
+        if let Some(applier) = self.progress.applier.get() {
+            applier.put(apply::ApplyJob::TakeSnapshot);
+        }
+    }
+
+    /// About how many proposals of this member have no outcome yet.
+    pub fn outstanding(&self) -> usize {
+        self.intake.outstanding()
+    }
+
     /// The members, as far as this member's log knows them.
     pub fn membership(&self) -> Membership {
         self.progress.membership()

@@ -1,13 +1,14 @@
 //! What the parts of a member tell each other, and whoever asks, of how far they are.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ottla_common::types::{MemberId, Uuid, Zxid};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::apply::ApplyQueue;
 use super::node::Node;
 use super::raft::{Membership, ProgressStatus, RaftStatus, Role, Standing};
 use crate::metrics::Metrics;
@@ -30,6 +31,9 @@ pub struct Progress {
     pub(super) failure: watch::Sender<Option<Arc<str>>>,
     pub(super) first_index: AtomicU64,
     pub(super) snapshot_index: AtomicU64,
+    pub(super) log_size: AtomicU64,
+    /// Where a snapshot can be asked for.
+    pub(super) applier: OnceLock<ApplyQueue>,
     flushes: AtomicU64,
     flush_micros_total: AtomicU64,
     flush_micros_last: AtomicU64,
@@ -63,6 +67,8 @@ pub struct EnsembleStatus {
     pub applied_index: u64,
     /// The record that the newest snapshot stands behind; 0 if there is none.
     pub snapshot_index: u64,
+    /// About how many bytes the log takes on disk.
+    pub log_size: u64,
     /// How often the log was flushed since the start.
     pub flushes: u64,
     /// How long that took in all, in microseconds.
@@ -87,6 +93,9 @@ impl Progress {
             *leadership = now;
             has_changed
         });
+        if has_changed && now.leader_id.is_some() {
+            self.metrics.leader_changes.add_one();
+        }
         if thoroughly || has_changed {
             *self.raft.lock() = Some(node.status());
         }
@@ -139,6 +148,7 @@ impl Progress {
             committed_index: committed_index.max(applied_index),
             applied_index,
             snapshot_index: self.snapshot_index.load(Ordering::Relaxed),
+            log_size: self.log_size.load(Ordering::Relaxed),
             flushes: self.flushes.load(Ordering::Relaxed),
             flush_micros_total: self.flush_micros_total.load(Ordering::Relaxed),
             flush_micros_last: self.flush_micros_last.load(Ordering::Relaxed),

@@ -112,6 +112,7 @@ fn build(
         files: snapshot_jobs.clone(),
     };
     let records = wal.last_index() - snapshot_index;
+    let _ = progress.applier.set(queue.clone());
     let snapshotter = Snapshotter::new(options, Arc::clone(&snapshots), readers, records);
     let files = SnapshotFiles {
         snapshots: Arc::clone(&snapshots),

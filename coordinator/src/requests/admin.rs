@@ -4,16 +4,17 @@
 //! proved to be the one of `super.digest`; if none is configured, for whoever connects from this
 //! machine.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ottla_common::coordination::protocol::CoordinationError;
 use ottla_common::coordination::protocol::admin::{
     AdminRequest, AdminResponse, MemberFigures, MemberInfo, MemberStatus, Members,
 };
-use ottla_common::types::Zxid;
+use ottla_common::types::{MemberId, Zxid};
 
 use super::Service;
+use crate::consensus::messages::OrderRefused;
+use crate::consensus::raft::{Member, MemberRole, MembershipChange, Role};
 use crate::limits::IDENTITIES_MAX;
 use crate::tree::{Identity, acl};
 use crate::watches::View;
@@ -84,10 +85,33 @@ impl Service {
 
     async fn change(&self, request: AdminRequest) -> Result<AdminResponse, CoordinationError> {
         match request {
-            AdminRequest::AddMember { .. }
-            | AdminRequest::RemoveMember { .. }
-            | AdminRequest::TransferLeadership { .. }
-            | AdminRequest::TakeSnapshot => Err(CoordinationError::Unimplemented),
+            AdminRequest::AddMember { id, member } => {
+                let member = Member {
+                    role: if member.is_learner { MemberRole::Learner } else { MemberRole::Voter },
+                    rejoining: false,
+                    peer_address: member.peer_address,
+                    client_address: member.client_address,
+                    election_address: String::new(),
+                };
+                let is_known = self.ensemble.membership().members.contains_key(&id);
+                self.change_members(if is_known {
+                    MembershipChange::Readdress { id, member }
+                } else {
+                    MembershipChange::Add { id, member }
+                })
+                .await
+            }
+            AdminRequest::RemoveMember { id } => {
+                self.change_members(MembershipChange::Remove { id }).await
+            }
+            AdminRequest::TransferLeadership { to } => {
+                let begun = self.ensemble.transfer_leadership(to).await;
+                begun.map(|()| AdminResponse::Done).map_err(refusal_of)
+            }
+            AdminRequest::TakeSnapshot => {
+                self.ensemble.take_snapshot();
+                Ok(AdminResponse::Done)
+            }
             AdminRequest::Status
             | AdminRequest::Members
             | AdminRequest::Digests
@@ -112,9 +136,39 @@ impl Service {
 
     /// Who belongs to the ensemble, as this member knows it.
     pub fn members(&self) -> Members {
-        let leader_id = self.ensemble.leader_id();
-        let members = BTreeMap::from([(self.member_id(), MemberInfo::default())]);
-        Members { leader_id, cluster_id: None, members }
+        let log = self.ensemble.status();
+        let acknowledged = |id: MemberId| {
+            let own =
+                (log.role == Role::Leader && id == self.member_id()).then_some(log.last_index);
+            let progress = log.progress.iter().find(|progress| progress.member_id == id);
+            own.or(progress.map(|progress| progress.match_index)).map(zxid_of)
+        };
+        let members = log.membership.members.iter().map(|(id, member)| {
+            let info = MemberInfo {
+                is_learner: member.role == MemberRole::Learner,
+                rejoining: member.rejoining,
+                peer_address: member.peer_address.clone(),
+                client_address: member.client_address.clone(),
+                acknowledged: acknowledged(*id),
+            };
+            (*id, info)
+        });
+        Members {
+            leader_id: log.leader_id,
+            cluster_id: log.cluster_id.map(|id| id.to_string()),
+            members: members.collect(),
+        }
+    }
+
+    /// Has the leader change the membership, and waits until the change is applied here.
+    async fn change_members(
+        &self,
+        change: MembershipChange,
+    ) -> Result<AdminResponse, CoordinationError> {
+        let index = self.ensemble.change_members(change).await.map_err(refusal_of)?;
+        let mut applied = self.live.progress();
+        let reached = applied.wait_for(|zxid| *zxid >= zxid_of(index)).await;
+        reached.map(|_| AdminResponse::Done).map_err(|_| CoordinationError::Unavailable)
     }
 
     /// The member's state and figures.
@@ -136,24 +190,48 @@ impl Service {
     fn figures(&self, ephemerals: u64) -> MemberFigures {
         let log = self.ensemble.status();
         let flushes = self.options.metrics.flushes.get();
-        let zxid = |index: u64| Zxid(i64::try_from(index).unwrap_or(i64::MAX));
+        let zxid = zxid_of;
+        let member = log.membership.members.get(&self.member_id());
+        let is_learner = member.is_some_and(|member| member.role == MemberRole::Learner);
+        let role = match log.role {
+            Role::Leader => "leader",
+            Role::Candidate | Role::PreCandidate => "candidate",
+            Role::Follower if is_learner => "learner",
+            Role::Follower => "follower",
+        };
         MemberFigures {
-            role: if self.ensemble.is_leader() { "leader" } else { "follower" }.to_owned(),
+            role: role.to_owned(),
             term: log.term,
             first: zxid(log.first_index),
             committed: zxid(log.committed_index),
             snapshot: zxid(log.snapshot_index),
-            log_size: 0,
+            log_size: log.log_size,
             flushes: flushes.count(),
             flush_micros_last: log.flush_micros_last,
             flush_micros_p50: flushes.quantile_micros(0.5),
             flush_micros_p99: flushes.quantile_micros(0.99),
             connections: self.live.connection_count() as u64,
             requests: self.options.metrics.requests_answered(),
-            outstanding: 0,
+            outstanding: self.ensemble.outstanding() as u64,
             ephemerals,
             uptime_ms: self.ensemble.clock().monotonic_ms().saturating_sub(self.started_ms),
             failure: log.failure.map(|failure| failure.to_string()),
         }
+    }
+}
+
+fn zxid_of(index: u64) -> Zxid {
+    Zxid(i64::try_from(index).unwrap_or(i64::MAX))
+}
+
+fn refusal_of(refused: OrderRefused) -> CoordinationError {
+    match refused {
+        OrderRefused::Change(refused) => {
+            CoordinationError::BadArguments { reason: refused.to_string() }
+        }
+        OrderRefused::Transfer(refused) => {
+            CoordinationError::BadArguments { reason: refused.to_string() }
+        }
+        OrderRefused::Unavailable => CoordinationError::Unavailable,
     }
 }

@@ -112,6 +112,12 @@ impl Wal {
         &self.files
     }
 
+    /// About how many bytes the log takes on disk: a full segment is of the size that is configured.
+    pub fn size(&self) -> u64 {
+        let full = self.segments.len().saturating_sub(1) as u64;
+        full * self.options.segment_size + self.active.position
+    }
+
     /// How many segments there are.
     pub fn segment_count(&self) -> usize {
         self.segments.len()

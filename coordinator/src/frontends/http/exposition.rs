@@ -21,7 +21,7 @@ pub struct Exposition {
     members: Members,
     flushes: Durations,
     snapshots: Durations,
-    elections: u64,
+    leader_changes: u64,
     requests: Vec<(RequestKind, Durations)>,
 }
 
@@ -35,7 +35,7 @@ impl Exposition {
             members: service.members(),
             flushes: metrics.flushes.get(),
             snapshots: metrics.snapshots.get(),
-            elections: metrics.elections.get(),
+            leader_changes: metrics.leader_changes.get(),
             requests: requests.into(),
         }
     }
@@ -102,9 +102,9 @@ impl Collector for Exposition {
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
         }
         let counter = MetricType::Counter;
-        let help = "Elections that this member began";
-        let mut elections = encoder.encode_descriptor("elections", help, None, counter)?;
-        elections.encode_counter::<NoLabelSet, _, u64>(&self.elections, None)?;
+        let (name, help) = ("leader_changes", "How often this member learnt of a leader");
+        let mut changes = encoder.encode_descriptor(name, help, None, counter)?;
+        changes.encode_counter::<NoLabelSet, _, u64>(&self.leader_changes, None)?;
         let (name, help) = ("build", "The version");
         let mut build = encoder.encode_descriptor(name, help, None, MetricType::Info)?;
         build.encode_info(&[("version", self.status.build_version.as_str())])?;

@@ -260,7 +260,7 @@ pub async fn snapshot(context: &Context, arguments: SnapshotArguments) -> anyhow
     };
     for id in ids {
         panel.tell(id, AdminRequest::TakeSnapshot).await?;
-        context.output.done(format_args!("member {id} has taken a snapshot"))?;
+        context.output.done(format_args!("member {id} writes a snapshot"))?;
     }
     tell_missing(&panel);
     Ok(())
