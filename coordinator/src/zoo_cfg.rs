@@ -141,6 +141,12 @@ impl Translation {
             }
         }
         let members = self.members(lines);
+        // One server alone is no ensemble, in ZooKeeper as here.
+        if members.len() > 1 {
+            let text: Vec<String> = members.iter().map(|(id, one)| listed(*id, one)).collect();
+            let place = "server.N".to_owned();
+            self.ours.set("members".to_owned(), text.join(","), Source::File, place);
+        }
         Ok(ZooCfg { settings: self.ours, members, notes: self.notes })
     }
 
@@ -341,6 +347,16 @@ impl Translation {
         };
         lines.into_iter().map(|(id, line)| (id, member(line))).collect()
     }
+}
+
+/// A member as the option `members` has it.
+fn listed(id: MemberId, member: &Member) -> String {
+    let election = member.election_address.rsplit_once(':').map_or("", |(_, port)| port);
+    let election = if election.is_empty() { String::new() } else { format!(":{election}") };
+    let role = if member.role == MemberRole::Learner { ":observer" } else { "" };
+    let client = &member.client_address;
+    let client = if client.is_empty() { String::new() } else { format!(";{client}") };
+    format!("{id}={}{election}{role}{client}", member.peer_address)
 }
 
 /// Accepts ZooKeeper's own providers of authentication, whose schemes are offered anyway.

@@ -94,6 +94,9 @@ fn what_cannot_be_kept_is_refused_and_names_its_line() {
 fn members_are_listed_and_myid_tells_which_one_this_is() {
     let text = "dataDir=DIR\nserver.1=a:2888:3888;127.0.0.1:2181\nserver.2=b:2888:3888\n\
         server.3=c:2888:3888:observer\n";
+    let refused = error(text);
+    assert!(refused.contains("peer.key"), "{refused}");
+    let text = &format!("{text}ottla.peer.key=hush\n");
     let cfg = read_text(text, Some("1\n"), &[]).unwrap();
     let config = Config::from_settings(&cfg.settings).unwrap();
     assert_eq!((config.member_id, config.listen.as_str()), (MemberId(1), "127.0.0.1:2181"));
@@ -101,6 +104,11 @@ fn members_are_listed_and_myid_tells_which_one_this_is() {
     assert_eq!(cfg.members[&MemberId(1)].client_address, "127.0.0.1:2181");
     assert_eq!(cfg.members[&MemberId(2)].peer_address, "b:2888");
     assert_eq!(cfg.members[&MemberId(3)].role, MemberRole::Learner);
+    let members = &config.ensemble.members;
+    assert_eq!(members[&MemberId(1)].election_address, "a:3888");
+    assert_eq!(members[&MemberId(1)].client_address, "127.0.0.1:2181");
+    assert_eq!(members[&MemberId(3)].peer_address, "c:2888");
+    assert!(members[&MemberId(3)].is_observer && !members[&MemberId(2)].is_observer);
     let error = |id| read_text(text, id, &[]).unwrap_err().to_string();
     assert!(error(None).contains("myid"));
     assert!(error(Some("x")).contains("myid"));
