@@ -21,7 +21,7 @@ use ottla_common::config::{ConfigError, Setting, Settings, Source};
 use ottla_common::types::MemberId;
 
 use self::keys::Meaning;
-use self::server_line::ServerLine;
+pub use self::server_line::ServerLine;
 use crate::storage::membership::{Member, MemberRole};
 
 /// Connections from one address, as ZooKeeper limits them.

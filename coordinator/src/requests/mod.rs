@@ -11,6 +11,7 @@ mod ask;
 mod authentication;
 mod opening;
 mod reads;
+mod reconfig;
 pub mod sasl;
 mod session_queue;
 pub mod tasks;
