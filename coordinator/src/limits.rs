@@ -55,6 +55,10 @@ pub const HISTORY_COMMANDS_MAX: usize = 100_000;
 /// How much the kept changes may hold, in bytes (the newest command's are always kept).
 pub const HISTORY_SIZE_MAX: usize = 64 * 1024 * 1024;
 
+/// How long a member goes on serving ZooKeeper's clients without knowing a leader, in milliseconds:
+/// longer than an election takes.
+pub const LEADERLESS_PATIENCE_MS: u64 = 2_000;
+
 /// The longest message that a client of ZooKeeper's protocol may send, in bytes: ZooKeeper's
 /// default of `jute.maxbuffer`.
 pub const ZOOKEEPER_MESSAGE_SIZE_MAX: usize = 0xfffff;

@@ -39,7 +39,9 @@ use ottla_coordinator::sessions::expiry::Deadlines;
 use ottla_coordinator::tree::{
     Action, Command, Effect, Identity, Outcome, SnapshotError, StateMachine, acl,
 };
-use ottla_coordinator::watches::{ConnectionId, LiveState, Newcomer, Outbox, Outgoing, WatchKind};
+use ottla_coordinator::watches::{
+    ConnectionId, ConnectionKind, LiveState, Newcomer, Outbox, Outgoing, WatchKind,
+};
 use ottla_tests::datadriven::{self, Step, value_in, words};
 
 const GRACE_MS: u64 = 500;
@@ -129,6 +131,7 @@ impl World {
         let identities = vec![Identity { scheme: "ip".to_owned(), id: "10.0.0.1".to_owned() }];
         let outbox = Outbox::new();
         let connection_id = self.live.connect(Newcomer {
+            kind: ConnectionKind::Native,
             session_id,
             connection_epoch,
             identities: Arc::from(&identities[..]),

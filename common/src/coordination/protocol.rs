@@ -666,6 +666,18 @@ pub enum CoordinationError {
     /// Only who has authenticated by SASL is answered.
     #[error("authentication by SASL is required")]
     SaslRequired,
+    /// This member can only read now, since it knows no leader.
+    #[error("this member can only read")]
+    ReadOnly,
+    /// The ensemble's members are not to be changed by clients.
+    #[error("clients may not change the ensemble's members")]
+    ReconfigDisabled,
+    /// The ensemble's members are just being changed.
+    #[error("another change of the ensemble's members is under way")]
+    ReconfigInProgress,
+    /// Too few of the members that there would be are ready.
+    #[error("the members that there would be cannot decide")]
+    NewConfigNoQuorum,
     /// The member has not yet applied what the client has seen.
     #[error("this member is behind what the client has seen")]
     MemberBehind,

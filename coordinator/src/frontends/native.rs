@@ -29,7 +29,7 @@ use crate::limits::{
 };
 use crate::requests::{Administrator, Ask, Conversation, Granted, Opening, Service, Submission};
 use crate::tree;
-use crate::watches::{Answer, Closed, Outbox, Outgoing};
+use crate::watches::{Answer, Closed, ConnectionKind, Outbox, Outgoing};
 
 /// How much is put into bytes at once, and the least that is asked of the socket at once.
 const BATCH_SIZE: usize = 256 * 1024;
@@ -89,6 +89,7 @@ pub async fn serve(arrival: Arrival, service: Arc<Service>, shutdown: Shutdown) 
             address: peer.ip(),
             proved: Vec::new(),
             must_authenticate: false,
+            kind: ConnectionKind::Native,
         };
         service.open_session(opening, outbox.clone()).await
     };

@@ -4,6 +4,7 @@
 use ottla_common::coordination::protocol::{CoordinationError, Request};
 use ottla_common::types::Zxid;
 
+use super::reconfig::Reconfiguration;
 use crate::metrics::RequestKind;
 use crate::watches::WatchKind;
 
@@ -54,6 +55,8 @@ pub enum Ask {
     ConfirmedPing,
     /// The identities that the connection has proved.
     WhoAmI,
+    /// Changes the members of the ensemble; answered with their new list.
+    Reconfigure(Box<Reconfiguration>),
     /// A step of SASL's DIGEST-MD5: the client's token.
     Sasl(Vec<u8>),
 }

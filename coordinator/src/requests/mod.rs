@@ -10,6 +10,7 @@ mod admin;
 mod ask;
 mod authentication;
 mod opening;
+mod read_only;
 mod reads;
 mod reconfig;
 pub mod sasl;
@@ -18,6 +19,7 @@ pub mod tasks;
 mod upkeep;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use ottla_common::clock::Clock;
 use ottla_common::types::{MemberId, SessionId};
@@ -25,6 +27,7 @@ use ottla_common::types::{MemberId, SessionId};
 pub use admin::Administrator;
 pub use ask::{Ask, WatchesToSet};
 pub use opening::{Granted, Opening};
+pub use reconfig::Reconfiguration;
 pub use session_queue::{Conversation, Submission};
 
 use self::tasks::Tasks;
@@ -74,13 +77,23 @@ pub struct Service {
     live: Arc<LiveState>,
     ensemble: Ensemble,
     started_ms: u64,
+    /// Since when no leader is known; `u64::MAX` if one is.
+    leaderless_since_ms: AtomicU64,
+    leaderless: AtomicBool,
 }
 
 impl Service {
     /// Answers requests from `live`, and through `ensemble`.
     pub fn new(options: ServiceOptions, live: Arc<LiveState>, ensemble: Ensemble) -> Self {
         let started_ms = ensemble.clock().monotonic_ms();
-        Self { options, live, ensemble, started_ms }
+        Self {
+            options,
+            live,
+            ensemble,
+            started_ms,
+            leaderless_since_ms: AtomicU64::new(u64::MAX),
+            leaderless: AtomicBool::new(false),
+        }
     }
 
     /// What is configured.

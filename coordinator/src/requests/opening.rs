@@ -10,7 +10,7 @@ use super::Service;
 use super::session_queue::{Conversation, RequestQueue};
 use crate::limits::PASSWORD_SIZE;
 use crate::tree::{Action, Command, Effect, Identity, acl};
-use crate::watches::{ConnectionId, Newcomer, Outbox};
+use crate::watches::{ConnectionId, ConnectionKind, Newcomer, Outbox};
 
 /// What a connection asks for when it begins.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Opening {
     pub proved: Vec<Identity>,
     /// Whether it must authenticate by SASL before anything else.
     pub must_authenticate: bool,
+    /// What its client relies on.
+    pub kind: ConnectionKind,
 }
 
 /// A session that a connection holds now.
@@ -45,7 +47,7 @@ impl Service {
         outbox: Outbox,
     ) -> Result<Granted, CoordinationError> {
         self.catch_up_for(&opening).await?;
-        let (command, password) = self.session_command(opening.session)?;
+        let (command, password) = self.session_command(&opening.session)?;
         let applied = self.ensemble.propose(command).await;
         let applied = applied.map_err(|_| CoordinationError::Unavailable)?;
         let Effect::SessionGranted { session_id, session_timeout_ms, connection_epoch } =
@@ -53,32 +55,7 @@ impl Service {
         else {
             return Err(CoordinationError::Unavailable);
         };
-        let address = opening.address.to_canonical().to_string();
-        let mut identities = opening.proved;
-        identities.insert(0, Identity { scheme: "ip".to_owned(), id: address });
-        let is_super = identities.iter().any(|identity| self.is_super(identity));
-        if is_super || self.options.skips_acl {
-            identities.push(Identity { scheme: acl::SUPER.to_owned(), id: String::new() });
-        }
-        let identities: Arc<[Identity]> = identities.into();
-        let newcomer = Newcomer {
-            session_id,
-            connection_epoch,
-            identities: Arc::clone(&identities),
-            outbox: outbox.clone(),
-        };
-        let connection_id = self.live.connect(newcomer)?;
-        let conversation = Conversation {
-            service: Arc::clone(self),
-            session_id,
-            connection_epoch,
-            connection_id,
-            identities,
-            outbox,
-            queue: RequestQueue::default(),
-            must_authenticate: opening.must_authenticate,
-            sasl: None,
-        };
+        let conversation = self.converse(&opening, (session_id, connection_epoch), outbox)?;
         let zxid = applied.zxid;
         let grace_ms = self.ensemble.keeper().disconnect_grace_ms();
         let disconnect_grace_ms = u32::try_from(grace_ms).unwrap_or(u32::MAX);
@@ -106,16 +83,53 @@ impl Service {
         Ok(())
     }
 
+    /// Takes the connection in that has its session.
+    pub(super) fn converse(
+        self: &Arc<Self>,
+        opening: &Opening,
+        (session_id, connection_epoch): (SessionId, u64),
+        outbox: Outbox,
+    ) -> Result<Conversation, CoordinationError> {
+        let address = opening.address.to_canonical().to_string();
+        let mut identities = vec![Identity { scheme: "ip".to_owned(), id: address }];
+        identities.extend(opening.proved.iter().cloned());
+        let is_super = identities.iter().any(|identity| self.is_super(identity));
+        if is_super || self.options.skips_acl {
+            identities.push(Identity { scheme: acl::SUPER.to_owned(), id: String::new() });
+        }
+        let identities: Arc<[Identity]> = identities.into();
+        let newcomer = Newcomer {
+            session_id,
+            connection_epoch,
+            kind: opening.kind,
+            identities: Arc::clone(&identities),
+            outbox: outbox.clone(),
+        };
+        let connection_id = self.live.connect(newcomer)?;
+        Ok(Conversation {
+            service: Arc::clone(self),
+            session_id,
+            connection_epoch,
+            connection_id,
+            kind: opening.kind,
+            identities,
+            outbox,
+            queue: RequestQueue::default(),
+            must_authenticate: opening.must_authenticate,
+            sasl: None,
+        })
+    }
+
     /// The command that opens or resumes a session, and the session's secret.
     fn session_command(
         &self,
-        request: SessionRequest,
+        request: &SessionRequest,
     ) -> Result<(Command, Vec<u8>), CoordinationError> {
         match request {
             SessionRequest::New { session_timeout_ms } => {
                 let (shortest, longest) =
                     (self.options.session_timeout_min_ms, self.options.session_timeout_max_ms);
-                let session_timeout_ms = session_timeout_ms.clamp(shortest, longest);
+                let session_timeout_ms = (*session_timeout_ms).clamp(shortest, longest);
                 let mut password = vec![0; PASSWORD_SIZE];
                 if let Err(error) = getrandom::fill(&mut password) {
                     tracing::error!(%error, "no randomness for a session's secret");
@@ -132,12 +146,13 @@ impl Service {
             SessionRequest::Resume { session_id, password } => {
                 // Decided when it is applied; asked here so that guesses do not fill the log.
                 let view = self.live.view();
-                let session = view.machine().sessions().get(session_id);
-                if !session.is_some_and(|session| session.is_password(&password)) {
+                let session = view.machine().sessions().get(*session_id);
+                if !session.is_some_and(|session| session.is_password(password)) {
                     return Err(CoordinationError::SessionExpired);
                 }
                 let action = Action::ResumeSession { password: password.clone() };
-                Ok((Command { session_id, ..Command::by_ensemble(action) }, password))
+                let command = Command { session_id: *session_id, ..Command::by_ensemble(action) };
+                Ok((command, password.clone()))
             }
         }
     }

@@ -12,9 +12,9 @@ use ottla_common::coordination::protocol::{
 use ottla_common::types::Zxid;
 
 use super::session_queue::Conversation;
-use super::{Ask, WatchesToSet};
+use super::{Ask, WatchesToSet, reconfig};
 use crate::tree::{Node, acl, path};
-use crate::watches::{Answer, Outgoing, View, WatchKind};
+use crate::watches::{Answer, ConnectionKind, Outgoing, View, WatchKind};
 
 type Result<T, E = CoordinationError> = std::result::Result<T, E>;
 
@@ -22,7 +22,8 @@ impl Conversation {
     /// Answers a request that changes nothing.
     pub(super) fn read(&self, xid: u64, ask: Ask) {
         let view = self.service.live.view();
-        let result = if view.machine().sessions().get(self.session_id()).is_none() {
+        let is_over = view.machine().sessions().get(self.session_id()).is_none();
+        let result = if is_over && self.kind != ConnectionKind::ReadOnly {
             Err(CoordinationError::SessionExpired)
         } else {
             self.look(&view, ask)
@@ -59,6 +60,10 @@ impl Conversation {
                 let paths = view.tree().ephemerals_of(self.session_id());
                 let paths = paths.filter(|path| path.starts_with(&prefix));
                 Ok(Answer::Ephemerals(paths.map(|path| path.to_string()).collect()))
+            }
+            // It is done.
+            Ask::Reconfigure(_) => {
+                Ok(Answer::Data(Arc::clone(self.readable(view, reconfig::CONFIG)?)))
             }
             Ask::Sasl(_) => unreachable!("not answered here"),
             Ask::ConfirmedPing => Ok(Answer::Done),

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use ottla_common::coordination::protocol::CoordinationError;
+use ottla_common::coordination::protocol::{CoordinationError, permission};
 use ottla_common::types::MemberId;
 
+use super::Service;
 use crate::consensus::raft::{Member, MemberRole, Membership, MembershipChange};
+use crate::tree::{Identity, acl};
 use crate::zoo_cfg::ServerLine;
 
 /// What a client wants of the members. What is empty is not asked for.
@@ -20,6 +22,53 @@ pub struct Reconfiguration {
     pub new_members: String,
     /// The version of the configuration that is to be changed, if only that one is.
     pub from_version: Option<i64>,
+}
+
+/// The node that tells the members.
+pub const CONFIG: &str = "/zookeeper/config";
+
+impl Service {
+    /// Brings about what a client wants of the members, if he may change them.
+    pub(super) async fn reconfigure(
+        &self,
+        wanted: &Reconfiguration,
+        identities: &[Identity],
+    ) -> Result<(), CoordinationError> {
+        if !self.options().zookeeper.reconfig {
+            return Err(CoordinationError::ReconfigDisabled);
+        }
+        let config = self.live().machine().tree().node(CONFIG).cloned();
+        let config = config.ok_or(CoordinationError::Unimplemented)?;
+        let text = String::from_utf8_lossy(config.data());
+        let (now, version) = read_config(&text)?;
+        // A member on its own has no members to change.
+        if now.members.is_empty() {
+            return Err(CoordinationError::Unimplemented);
+        }
+        let path = CONFIG.to_owned();
+        if wanted.from_version.is_some_and(|wanted| wanted != version) {
+            return Err(CoordinationError::BadVersion { path });
+        }
+        let target = wanted.target(&now)?;
+        acl::check(&config.acl, permission::WRITE, identities, CONFIG)?;
+        match steps(&now, &target)[..] {
+            [] => Ok(()),
+            [..] => Err(CoordinationError::Unimplemented),
+        }
+    }
+}
+
+/// The members and the version of the configuration that the node tells.
+fn read_config(text: &str) -> Result<(Membership, i64), CoordinationError> {
+    let mut now = Membership::default();
+    let mut version = -1;
+    for line in text.lines() {
+        match line.strip_prefix("version=") {
+            Some(digits) => version = i64::from_str_radix(digits, 16).unwrap_or(-1),
+            None => join(&mut now.members, line)?,
+        }
+    }
+    Ok((now, version))
 }
 
 type Members = BTreeMap<MemberId, Member>;

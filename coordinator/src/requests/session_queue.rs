@@ -21,7 +21,9 @@ use crate::limits::{
 };
 use crate::metrics::RequestKind;
 use crate::tree::{Action, Command, Effect, Identity};
-use crate::watches::{Answer, Closed, ConnectionId, Outbox, Outgoing, Subscription};
+use crate::watches::{
+    Answer, Closed, ConnectionId, ConnectionKind, Outbox, Outgoing, Subscription,
+};
 
 /// A request as a front end hands it over.
 #[derive(Debug)]
@@ -48,6 +50,7 @@ pub struct Conversation {
     pub(super) session_id: SessionId,
     pub(super) connection_epoch: u64,
     pub(super) connection_id: ConnectionId,
+    pub(super) kind: ConnectionKind,
     pub(super) identities: Arc<[Identity]>,
     pub(super) outbox: Outbox,
     pub(super) queue: RequestQueue,
@@ -81,18 +84,23 @@ struct Step {
 enum Task {
     /// It waits for those before it.
     Wait(Ask),
-    /// A read that waits until this member has caught up.
+    /// A read that waits until this member has caught up, or something else is done.
     Barrier(Ask, Barrier),
     /// A write on its way.
     Write { is_close: bool, proposal: Proposal },
 }
 
-type Barrier = Pin<Box<dyn Future<Output = Result<(), ProposeError>> + Send>>;
+type Barrier = Pin<Box<dyn Future<Output = Result<(), CoordinationError>> + Send>>;
 
 impl Conversation {
     /// The session that it speaks for.
     pub fn session_id(&self) -> SessionId {
         self.session_id
+    }
+
+    /// Whether it can only read.
+    pub fn is_read_only(&self) -> bool {
+        self.kind == ConnectionKind::ReadOnly
     }
 
     /// The connection's number on this member.
@@ -147,6 +155,9 @@ impl Conversation {
         let Submission { xid, ask, size, permit } = submission;
         let (kind, since_micros) = (ask.kind(), self.service.ensemble.clock().monotonic_micros());
         let mut task = Task::Wait(ask);
+        if self.is_read_only() {
+            task = only_read(task);
+        }
         if self.queue.others == 0 {
             task = self.propose_if_write(task);
         }
@@ -177,7 +188,7 @@ impl Conversation {
                 if let Some(Step { xid, task: Task::Barrier(ask, _), .. }) = self.pop() {
                     match reached {
                         Ok(()) => self.read(xid, ask),
-                        Err(_) => self.reply(xid, Err(CoordinationError::Unavailable)),
+                        Err(error) => self.reply(xid, Err(error)),
                     }
                 }
                 None
@@ -202,19 +213,32 @@ impl Conversation {
 
     /// Does what can be done without waiting for the requests at the front.
     fn settle(&mut self) {
+        let is_read_only = self.is_read_only();
         while let Some(step) = self.queue.steps.front_mut() {
             match &step.task {
-                Task::Wait(ask) if ask.is_write() => return self.propose_first(),
+                Task::Wait(ask) if ask.is_write() && !is_read_only => {
+                    return self.propose_first();
+                }
                 Task::Wait(_) if self.outbox.is_full() => return,
                 Task::Wait(ask) if ask.needs_barrier() && !self.must_authenticate => {
                     let service = Arc::clone(&self.service);
-                    return self.wait_first(async move { service.ensemble.read_barrier().await });
+                    return self.wait_first(async move {
+                        let reached = service.ensemble.read_barrier().await;
+                        reached.map_err(|_| CoordinationError::Unavailable)
+                    });
                 }
                 Task::Wait(Ask::ConfirmedPing) => {
                     let (service, session_id) = (Arc::clone(&self.service), self.session_id);
                     return self.wait_first(async move {
                         let lives = service.ensemble.confirm_touch(session_id).await;
-                        lives.then_some(()).ok_or(ProposeError::Unavailable)
+                        lives.then_some(()).ok_or(CoordinationError::Unavailable)
+                    });
+                }
+                Task::Wait(Ask::Reconfigure(wanted)) if !self.must_authenticate => {
+                    let (service, wanted) = (Arc::clone(&self.service), wanted.clone());
+                    let identities = Arc::clone(&self.identities);
+                    return self.wait_first(async move {
+                        service.reconfigure(&wanted, &identities).await
                     });
                 }
                 Task::Barrier(..) | Task::Write { .. } => return,
@@ -230,7 +254,7 @@ impl Conversation {
     /// Lets the first request wait for something.
     fn wait_first(
         &mut self,
-        barrier: impl Future<Output = Result<(), ProposeError>> + Send + 'static,
+        barrier: impl Future<Output = Result<(), CoordinationError>> + Send + 'static,
     ) {
         let Some(step) = self.queue.steps.front_mut() else { return };
         let waiting = Task::Wait(Ask::WhoAmI);
@@ -255,6 +279,9 @@ impl Conversation {
 
     fn propose_if_write(&self, task: Task) -> Task {
         let Task::Wait(ask) = task else { return task };
+        if self.is_read_only() {
+            return Task::Wait(ask);
+        }
         if self.must_authenticate && !ask.is_for_all() {
             return Task::Wait(Ask::Refused(CoordinationError::SaslRequired));
         }
@@ -325,6 +352,10 @@ impl Conversation {
             Ask::Common(Request::Subscribe { prefix, from_zxid }) => {
                 self.subscribe(xid, &prefix, from_zxid);
             }
+            Ask::Common(Request::CloseSession) => {
+                self.reply(xid, Ok(Answer::Done));
+                self.outbox.close(Closed::Quietly);
+            }
             Ask::Common(Request::Unsubscribe { subscription }) => {
                 self.queue.subscriptions.remove(&subscription);
                 self.reply(xid, Ok(Answer::Done));
@@ -367,6 +398,19 @@ impl Conversation {
     /// Puts an answer into the outbox.
     pub(super) fn reply_at(&self, xid: u64, zxid: Zxid, result: Result<Answer, CoordinationError>) {
         self.outbox.put(Outgoing::Reply { xid, zxid, result });
+    }
+}
+
+/// What a member without a leader can do of a request.
+fn only_read(task: Task) -> Task {
+    match task {
+        Task::Wait(Ask::Common(Request::CloseSession)) => task,
+        Task::Wait(ask)
+            if ask.is_write() || ask.needs_barrier() || matches!(ask, Ask::Reconfigure(_)) =>
+        {
+            Task::Wait(Ask::Refused(CoordinationError::ReadOnly))
+        }
+        task => task,
     }
 }
 

@@ -28,11 +28,12 @@ impl Service {
         }
     }
 
-    /// Ends the sessions whose time is over, if this member leads. To be called every tick, with
+    /// Ends the sessions whose time is over, if this member leads, and heeds whether any does. To be called every tick, with
     /// what the last call returned: the time.
     pub async fn expire_due(&self, last_tick_ms: u64) -> u64 {
         let now_ms = self.ensemble.clock().monotonic_ms();
         self.forgive_a_pause(now_ms.saturating_sub(last_tick_ms), now_ms);
+        self.heed_leadership(now_ms);
         let keeper = self.ensemble.keeper();
         while let Some((term, due)) = keeper.take_due(now_ms, EXPIRIES_PER_COMMAND_MAX) {
             self.expire(term, due).await;

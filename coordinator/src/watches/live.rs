@@ -54,8 +54,20 @@ struct Audience {
 struct Connection {
     session_id: SessionId,
     connection_epoch: u64,
+    kind: ConnectionKind,
     identities: Arc<[Identity]>,
     outbox: Outbox,
+}
+
+/// What a connection's client relies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionKind {
+    /// It knows by the answers to its pings whether its session lives.
+    Native,
+    /// It takes its session for alive while this member serves it.
+    ZooKeeper,
+    /// As long as there is no leader it only reads; it may have no session.
+    ReadOnly,
 }
 
 /// A connection that wants to hear of changes.
@@ -65,6 +77,8 @@ pub struct Newcomer {
     pub session_id: SessionId,
     /// Which of the session's connections it is.
     pub connection_epoch: u64,
+    /// What its client relies on.
+    pub kind: ConnectionKind,
     /// The identities that it has proved.
     pub identities: Arc<[Identity]>,
     /// Where events go.
@@ -169,6 +183,7 @@ impl LiveState {
     pub fn connect(&self, newcomer: Newcomer) -> Result<ConnectionId, CoordinationError> {
         let state = self.state.read();
         match state.machine.sessions().get(newcomer.session_id) {
+            _ if newcomer.kind == ConnectionKind::ReadOnly => {}
             None => return Err(CoordinationError::SessionExpired),
             Some(session) if session.connection_epoch != newcomer.connection_epoch => {
                 return Err(CoordinationError::SessionMoved);
@@ -178,9 +193,9 @@ impl LiveState {
         let mut audience = self.audience.lock();
         audience.connections_ever += 1;
         let id = ConnectionId(audience.connections_ever);
-        let Newcomer { session_id, connection_epoch, identities, outbox } = newcomer;
+        let Newcomer { session_id, connection_epoch, kind, identities, outbox } = newcomer;
         audience.by_session.entry(session_id).or_default().insert(id);
-        let connection = Connection { session_id, connection_epoch, identities, outbox };
+        let connection = Connection { session_id, connection_epoch, kind, identities, outbox };
         audience.connections.insert(id, connection);
         Ok(id)
     }
@@ -202,6 +217,15 @@ impl LiveState {
         let session = state.machine.sessions().get(session_id)?;
         let epoch = connection.connection_epoch;
         (session.connection_epoch == epoch).then_some(epoch)
+    }
+
+    /// Ends all connections of a kind: their clients are to look for another member.
+    pub fn send_away(&self, kind: ConnectionKind) {
+        for connection in self.audience.lock().connections.values() {
+            if connection.kind == kind {
+                connection.outbox.close(Closed::Because(CoordinationError::Unavailable));
+            }
+        }
     }
 
     /// Replaces what a connection has proved.

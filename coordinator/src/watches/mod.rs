@@ -1,6 +1,6 @@
 //! Who is told of changes: watches and subscriptions, local to a member.
 //!
-//! [`LiveState`] is the applied state together with those who wait for its changes. It keeps the
+//! [`ConnectionKind, LiveState`] is the applied state together with those who wait for its changes. It keeps the
 //! order: a command's watch events are in their connections' [`Outbox`]es before anyone can read
 //! what it did. [`WatchTable`] and [`History`] are its pure parts; [`Subscription`] reads on in the
 //! history.
@@ -13,7 +13,7 @@ mod subscription;
 mod table;
 
 pub use history::{Committed, History};
-pub use live::{LiveState, Newcomer, View};
+pub use live::{ConnectionKind, LiveState, Newcomer, View};
 pub use outbox::{Answer, Closed, Outbox, Outgoing};
 pub use subscription::Subscription;
 pub use table::{ConnectionId, Firing, WatchKind, WatchTable};

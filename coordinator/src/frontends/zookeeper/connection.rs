@@ -22,7 +22,7 @@ use super::handshake::Opened;
 use super::reply;
 use super::translate::{self, Expected};
 use crate::frontends::connections::Registered;
-use crate::limits::{CLOSE_DEADLINE_MS, ZOOKEEPER_MESSAGE_SIZE_MAX};
+use crate::limits::CLOSE_DEADLINE_MS;
 use crate::requests::{Conversation, Service, Submission};
 use crate::watches::{Outbox, Outgoing};
 
@@ -134,12 +134,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Hands over the requests that have been read, as far as there is place for them. Returns
     /// whether there is place for more.
     fn take_requests(&mut self) -> io::Result<bool> {
+        let size_max = self.service.options().zookeeper.message_size_max;
         let mut now_ms = None;
         loop {
             if !self.conversation.has_place() || self.outbox.is_full() {
                 return Ok(false);
             }
-            let Some(message) = self.input.message()? else { return Ok(true) };
+            let Some(message) = self.input.message(size_max)? else { return Ok(true) };
             let size = message.len();
             let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
             let received_ms = *now_ms.get_or_insert_with(|| {
@@ -205,10 +206,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
 impl Input {
     /// The first message, if all of it has been read.
-    fn message(&self) -> io::Result<Option<&[u8]>> {
+    fn message(&self, size_max: usize) -> io::Result<Option<&[u8]>> {
         let Some((length, rest)) = self.bytes.split_first_chunk() else { return Ok(None) };
         let length = usize::try_from(i32::from_be_bytes(*length)).ok();
-        match length.filter(|length| *length <= ZOOKEEPER_MESSAGE_SIZE_MAX) {
+        match length.filter(|length| *length <= size_max) {
             Some(length) => Ok(rest.get(..length)),
             None => Err(io::Error::new(io::ErrorKind::InvalidData, "a message is too long")),
         }

@@ -16,7 +16,7 @@ use crate::frontends::connections::Registered;
 use crate::limits::{HELLO_DEADLINE_MS, PASSWORD_SIZE};
 use crate::requests::{Conversation, Granted, Opening, Service};
 use crate::tree::Identity;
-use crate::watches::Outbox;
+use crate::watches::{ConnectionKind, Outbox};
 
 /// The shortest first message, in bytes: without a password, as old clients send it.
 pub const SIZE_MIN: u32 = 28;
@@ -60,18 +60,26 @@ where
         address: peer.ip(),
         proved: proved.into_iter().collect(),
         must_authenticate: service.options().sasl.is_required,
+        kind: ConnectionKind::ZooKeeper,
     };
     let outbox = Outbox::new();
     // Old clients do not expect to be told what they did not ask about.
-    let read_only = request.read_only.map(|_| false);
-    match service.open_session(opening, outbox.clone()).await {
+    let told = |is_read_only| request.read_only.map(|_| is_read_only);
+    let opened = if !service.is_leaderless() {
+        service.open_session(opening, outbox.clone()).await
+    } else if request.read_only == Some(true) && service.options().zookeeper.read_only_mode {
+        service.open_read_only(opening, outbox.clone())
+    } else {
+        Err(CoordinationError::Unavailable)
+    };
+    match opened {
         Ok(Granted { grant, conversation }) => {
             let response = ConnectResponse {
                 protocol_version: 0,
                 time_out: i32::try_from(grant.session_timeout_ms).unwrap_or(i32::MAX),
                 session_id: grant.session_id.0,
                 passwd: Some(grant.password),
-                read_only,
+                read_only: told(conversation.is_read_only()),
             };
             if let Err(error) = send(&mut stream, &response).await {
                 let (session_id, id) = (conversation.session_id(), conversation.connection_id());
@@ -84,6 +92,7 @@ where
         }
         Err(CoordinationError::SessionExpired) => {
             let passwd = Some(vec![0; PASSWORD_SIZE]);
+            let read_only = told(false);
             let response = ConnectResponse { passwd, read_only, ..ConnectResponse::default() };
             send(&mut stream, &response).await?;
             stream.shutdown().await?;

@@ -213,6 +213,10 @@ pub fn code(error: &CoordinationError) -> i32 {
         CoordinationError::SessionExpired => error_code::SESSION_EXPIRED,
         CoordinationError::SessionMoved => error_code::SESSION_MOVED,
         CoordinationError::AuthFailed => error_code::AUTH_FAILED,
+        CoordinationError::ReadOnly => error_code::NOT_READ_ONLY,
+        CoordinationError::ReconfigDisabled => error_code::RECONFIG_DISABLED,
+        CoordinationError::ReconfigInProgress => error_code::RECONFIG_IN_PROGRESS,
+        CoordinationError::NewConfigNoQuorum => error_code::NEW_CONFIG_NO_QUORUM,
         CoordinationError::SaslRequired => error_code::SESSION_CLOSED_REQUIRE_SASL_AUTH,
         CoordinationError::Unimplemented => error_code::UNIMPLEMENTED,
         CoordinationError::MemberBehind | CoordinationError::Unavailable => {

@@ -7,7 +7,7 @@ use ottla_common::types::Zxid;
 
 use super::jute::{JuteError, Reader};
 use super::messages::{self, MultiRequest, Request, RequestHeader, error_code};
-use crate::requests::{Ask, WatchesToSet};
+use crate::requests::{Ask, Reconfiguration, WatchesToSet};
 use crate::watches::WatchKind;
 
 /// How a request is to be answered.
@@ -44,6 +44,8 @@ pub enum Shape {
     ExistingStat,
     /// Data and stat.
     Data,
+    /// Data and stat of the node that tells the members.
+    Config,
     /// Names.
     Children,
     /// Names and stat.
@@ -156,7 +158,15 @@ fn translate(request: Request) -> (Shape, Ask) {
         Request::WhoAmI => (Shape::Identities, Ask::WhoAmI),
         // Not for clients, and not on its own.
         Request::DeleteContainer(_) | Request::Check(_) => refused(error_code::UNIMPLEMENTED),
-        Request::Reconfig(_) => refused(error_code::RECONFIG_DISABLED),
+        Request::Reconfig(request) => {
+            let wanted = Reconfiguration {
+                joining: request.joining_servers,
+                leaving: request.leaving_servers,
+                new_members: request.new_members,
+                from_version: (request.cur_config_id != -1).then_some(request.cur_config_id),
+            };
+            (Shape::Config, Ask::Reconfigure(Box::new(wanted)))
+        }
         Request::Sasl(request) => (Shape::Token, Ask::Sasl(request.token.unwrap_or_default())),
         Request::SetWatches(_)
         | Request::SetWatches2(_)
