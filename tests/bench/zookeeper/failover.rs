@@ -55,15 +55,14 @@ async fn write(
     let mut next = number;
     loop {
         let asked = Instant::now();
-        match session.ask(&request).await {
-            Ok(error_code::OK) => match shared.killed.get() {
+        if matches!(session.ask(&request).await, Ok(error_code::OK)) {
+            match shared.killed.get() {
                 Some(killed) if asked > killed => {
                     shared.first.borrow_mut().push(killed.elapsed());
                     return Ok(());
                 }
                 _ => continue,
-            },
-            Ok(_) | Err(_) => {}
+            }
         }
         loop {
             sleep(PAUSE).await;
