@@ -40,7 +40,7 @@ pub enum ApplyJob {
 }
 
 /// The way to the thread. Clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ApplyQueue {
     jobs: Mailbox<ApplyJob>,
     /// How many bytes of entries wait to be applied.
@@ -48,10 +48,7 @@ pub struct ApplyQueue {
 }
 
 impl ApplyQueue {
-    pub fn new() -> Self {
-        Self { jobs: Mailbox::new(), backlog: Arc::default() }
-    }
-
+    /// Has something done.
     pub fn put(&self, job: ApplyJob) {
         if let ApplyJob::Entries(entries) = &job {
             self.backlog.fetch_add(size_of(entries), Ordering::AcqRel);
@@ -73,10 +70,15 @@ fn size_of(entries: &[Entry]) -> usize {
 /// Applies entries: to the state, to the sessions' deadlines, and to those who wait.
 #[derive(Debug)]
 pub struct Applier {
+    /// This member.
     pub member_id: MemberId,
+    /// The state.
     pub live: Arc<LiveState>,
+    /// The deadlines.
     pub keeper: Arc<Keeper>,
+    /// Who waits.
     pub intake: Arc<Intake>,
+    /// What tells the time.
     pub clock: Clock,
     /// The term of the newest applied entry.
     pub term: u64,
@@ -166,6 +168,7 @@ pub struct ApplyThread {
 }
 
 impl ApplyThread {
+    /// Starts the thread.
     pub fn start(
         applier: Applier,
         queue: ApplyQueue,
@@ -177,6 +180,7 @@ impl ApplyThread {
         Ok(Self { queue, thread: Some(thread) })
     }
 
+    /// The way to it.
     pub fn queue(&self) -> &ApplyQueue {
         &self.queue
     }

@@ -48,6 +48,7 @@ struct Proposals {
 /// A proposal that waits for its outcome. The command is kept so that it need not be decoded.
 #[derive(Debug)]
 pub struct Waiting {
+    /// What was proposed.
     pub command: Command,
     done: oneshot::Sender<Result<Applied, ProposeError>>,
     _memory: OwnedSemaphorePermit,

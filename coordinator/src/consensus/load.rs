@@ -24,22 +24,29 @@ pub struct Loaded {
     pub applied: SnapshotMeta,
     /// What the raft core goes on from.
     pub restored: Restored,
+    /// The log.
     pub wal: Wal,
+    /// The snapshots.
     pub snapshots: Snapshots,
     /// The entry that the newest snapshot stands behind; 0 if there is none.
     pub snapshot_index: u64,
+    /// Keeps other processes out of the folder.
     pub lock: FolderLock,
 }
 
 /// Why a snapshot cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotFault {
+    /// Its file.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// What it holds.
     #[error(transparent)]
     Content(#[from] SnapshotError),
+    /// A record of it.
     #[error("a record in it cannot be read by this build: {0}")]
     UnknownRecord(String),
+    /// It is of another entry.
     #[error("it holds the state behind the record {0}")]
     OtherIndex(u64),
 }

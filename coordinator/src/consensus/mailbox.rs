@@ -30,6 +30,12 @@ impl<T> Clone for Mailbox<T> {
     }
 }
 
+impl<T> Default for Mailbox<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> Mailbox<T> {
     /// An empty one.
     pub fn new() -> Self {

@@ -41,9 +41,11 @@ pub struct Ear {
 pub struct PeerNetwork {
     peers: Peers<PeerMessage, Ear>,
     ear: Arc<Ear>,
-    /// As they were configured: they are met even if the log does not know them yet, and their
-    /// addresses are taken where it does not know any.
+    /// As they were configured: they are met even if the log does not know them, and at these
+    /// addresses unless the log has got another one since this member was started.
     configured: Membership,
+    /// The log's addresses when this member was started.
+    at_start: Option<Membership>,
     runtime: Handle,
 }
 
@@ -62,7 +64,7 @@ impl PeerNetwork {
         let NetworkOptions { listener, key } = options;
         let options = PeerOptions { member_id, key };
         let peers = Peers::start(options, listener, Arc::clone(&ear), shutdown);
-        Self { peers, ear, configured, runtime: Handle::current() }
+        Self { peers, ear, configured, at_start: None, runtime: Handle::current() }
     }
 }
 
@@ -73,12 +75,19 @@ impl Network for PeerNetwork {
     }
 
     fn set_members(&mut self, membership: &Membership) {
+        let at_start = self.at_start.get_or_insert_with(|| membership.clone());
         let mut addresses = BTreeMap::new();
-        for (id, member) in membership.members.iter().chain(&self.configured.members) {
+        for (id, member) in &membership.members {
+            if at_start.members.get(id).is_none_or(|old| old.peer_address != member.peer_address) {
+                addresses.insert(*id, member.peer_address.clone());
+            }
+        }
+        for (id, member) in self.configured.members.iter().chain(&membership.members) {
             if !member.peer_address.is_empty() {
                 addresses.entry(*id).or_insert_with(|| member.peer_address.clone());
             }
         }
+        addresses.retain(|_, address| !address.is_empty());
         let _entered = self.runtime.enter();
         self.peers.set_members(&addresses);
     }

@@ -305,14 +305,14 @@ impl Node {
         self.barriers.expire(now_ms);
         self.expire_orders(now_ms);
         if let Some(leader_id) = self.other_leader() {
-            let again = self.own.to_forward_again(self.term, now_ms, false);
+            let again = self.own.take_to_forward_again(self.term, now_ms, false);
             self.send_all(leader_id, again);
         }
     }
 
     fn peer_up(&mut self, peer: MemberId, now_ms: u64) {
         if self.other_leader() == Some(peer) {
-            let again = self.own.to_forward_again(self.term, now_ms, true);
+            let again = self.own.take_to_forward_again(self.term, now_ms, true);
             self.send_all(peer, again);
             self.touches.recall();
             self.barriers.recall();

@@ -105,7 +105,7 @@ fn build(
     let intake = Arc::new(Intake::new(member_id, run, move || waking.wake()));
     let snapshots = Arc::new(Mutex::new(snapshots));
     let (log_jobs, snapshot_jobs) = (Mailbox::new(), Mailbox::new());
-    let queue = ApplyQueue::new();
+    let queue = ApplyQueue::default();
     let readers = SnapshotReaders {
         progress: Arc::clone(&progress),
         log: log_jobs.clone(),

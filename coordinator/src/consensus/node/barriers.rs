@@ -45,7 +45,7 @@ impl Barriers {
     }
 
     /// The number of the question that is to be asked now, if any; of the leader, who is known.
-    pub fn to_ask(&mut self, now_ms: u64) -> Option<u64> {
+    pub fn take_question(&mut self, now_ms: u64) -> Option<u64> {
         if let Some(under_way) = &self.under_way {
             if now_ms < under_way.sent_ms + self.retry_ms {
                 return None;

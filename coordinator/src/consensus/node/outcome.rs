@@ -16,15 +16,15 @@ impl Node {
                 self.append(term, now);
             }
         } else if let Some(leader_id) = self.other_leader() {
-            let messages = self.own.to_forward(self.term, now.monotonic_ms);
+            let messages = self.own.take_to_forward(self.term, now.monotonic_ms);
             self.send_all(leader_id, messages);
         }
     }
 
     fn append(&mut self, term: u64, now: Now) {
-        let own = self.own.to_append(term);
+        let own = self.own.take_for_log(term);
         let own_size: usize = own.iter().map(|payload| payload.len()).sum();
-        let others = self.forwarded.to_append(BATCH_BYTES_MAX.saturating_sub(own_size));
+        let others = self.forwarded.take_for_log(BATCH_BYTES_MAX.saturating_sub(own_size));
         if own.is_empty() && others.is_empty() {
             return;
         }
@@ -40,21 +40,21 @@ impl Node {
     /// Tells the leader of sessions, and asks it how far to apply.
     pub(super) fn tell_and_ask(&mut self, now_ms: u64) {
         if self.leads().is_some() {
-            if let Some(touch) = self.touches.to_send(now_ms) {
+            if let Some(touch) = self.touches.take_touch(now_ms) {
                 let number = touch.number;
                 if let Some(refused) = self.touched(&touch, now_ms) {
                     self.touches.acked(number, &refused);
                 }
             }
-            if let Some(number) = self.barriers.to_ask(now_ms) {
+            if let Some(number) = self.barriers.take_question(now_ms) {
                 // If it does not lead any more, it asks again who does.
                 let _ = self.raft.request_read(number, now_ms);
             }
         } else if let Some(leader_id) = self.other_leader() {
-            if let Some(touch) = self.touches.to_send(now_ms) {
+            if let Some(touch) = self.touches.take_touch(now_ms) {
                 self.send(leader_id, PeerMessage::Touch(touch));
             }
-            if let Some(number) = self.barriers.to_ask(now_ms) {
+            if let Some(number) = self.barriers.take_question(now_ms) {
                 self.send(leader_id, PeerMessage::Barrier { number });
             }
         }

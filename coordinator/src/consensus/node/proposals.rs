@@ -98,14 +98,9 @@ impl OwnProposals {
         self.waiting.extend(waiting);
     }
 
-    /// Whether some wait to be sent.
-    pub fn are_waiting(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
     /// Takes those that are to be appended by this member, which leads in `term`, but not too many
     /// at once. They count as sent.
-    pub fn to_append(&mut self, term: u64) -> Vec<Bytes> {
+    pub fn take_for_log(&mut self, term: u64) -> Vec<Bytes> {
         let (mut payloads, mut size) = (Vec::new(), 0);
         if self.is_undecided_before(term) {
             return payloads;
@@ -132,7 +127,7 @@ impl OwnProposals {
     }
 
     /// Takes what is to be forwarded to the leader of `term`.
-    pub fn to_forward(&mut self, term: u64, now_ms: u64) -> Vec<PeerMessage> {
+    pub fn take_to_forward(&mut self, term: u64, now_ms: u64) -> Vec<PeerMessage> {
         if self.link.term != term {
             self.link = Link { term, at_ms: now_ms, ..Link::default() };
         }
@@ -166,7 +161,12 @@ impl OwnProposals {
 
     /// What was forwarded to the leader of `term` and has not arrived as far as is known, if it is
     /// time to send it again.
-    pub fn to_forward_again(&mut self, term: u64, now_ms: u64, at_once: bool) -> Vec<PeerMessage> {
+    pub fn take_to_forward_again(
+        &mut self,
+        term: u64,
+        now_ms: u64,
+        at_once: bool,
+    ) -> Vec<PeerMessage> {
         let link = &mut self.link;
         if link.term != term || link.newest == link.acked {
             return Vec::new();
@@ -306,7 +306,7 @@ impl ForwardedProposals {
     }
 
     /// Takes what is to be appended next, but not too much at once.
-    pub fn to_append(&mut self, size_left: usize) -> Vec<Bytes> {
+    pub fn take_for_log(&mut self, size_left: usize) -> Vec<Bytes> {
         let (mut payloads, mut size) = (Vec::new(), 0);
         while size < size_left && payloads.len() < BATCH_COMMANDS_MAX {
             let Some(payload) = self.payloads.pop_front() else { break };
@@ -321,10 +321,6 @@ impl ForwardedProposals {
         for payload in payloads.into_iter().rev() {
             self.payloads.push_front(payload);
         }
-    }
-
-    pub fn are_waiting(&self) -> bool {
-        !self.payloads.is_empty()
     }
 
     /// This member leads no more, or in another term. Those that were not appended are proposed

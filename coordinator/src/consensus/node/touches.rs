@@ -84,7 +84,7 @@ impl Touches {
     }
 
     /// What is to be told now, if anything; to the leader, who is known.
-    pub fn to_send(&mut self, now_ms: u64) -> Option<Touch> {
+    pub fn take_touch(&mut self, now_ms: u64) -> Option<Touch> {
         if let Some(under_way) = &self.under_way {
             if now_ms < under_way.sent_ms + self.retry_ms {
                 return None;

@@ -1,6 +1,7 @@
 //! Stories told over sockets: a member in this process, and clients of raw frames.
 
 mod admin;
+mod ensemble;
 mod hostile;
 mod http;
 mod kafka;

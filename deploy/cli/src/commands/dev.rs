@@ -11,7 +11,9 @@ use ottla_broker::config::broker::BrokerConfig;
 use ottla_common::config::{Settings, Source};
 use ottla_common::shutdown::{Shutdown, signalled};
 use ottla_common::telemetry::{self, LogFormat};
-use ottla_coordinator::server::{Config as CoordinatorConfig, Server};
+use ottla_common::types::MemberId;
+use ottla_coordinator::config::members::ConfiguredMember;
+use ottla_coordinator::server::{Config as CoordinatorConfig, RunningServer, Server};
 
 use crate::context::Context;
 use crate::output::misuse;
@@ -28,9 +30,12 @@ pub struct DevArguments {
     /// The first broker's port; further brokers take the ports after it. 0 takes free ones.
     #[arg(long, default_value_t = 9092)]
     port: u16,
-    /// The coordinator's port. 0 takes a free one.
+    /// The coordinator's port; further members take the ports after it. 0 takes free ones.
     #[arg(long, default_value_t = 2181)]
     coordinator_port: u16,
+    /// How many members the coordinator has.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=7))]
+    coordinators: u16,
     /// The port of the coordinator's /metrics, /health and /ready. 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     http_port: u16,
@@ -47,15 +52,10 @@ pub async fn run(context: &Context, arguments: DevArguments) -> anyhow::Result<(
     let began = Instant::now();
     let _logging = telemetry::start(LogFormat::Text, "warn")?;
     let coordination = Shutdown::new();
-    let coordinator = CoordinatorConfig {
-        listen: format!("127.0.0.1:{}", arguments.coordinator_port),
-        http_listen: Some(format!("127.0.0.1:{}", arguments.http_port)),
-        ..CoordinatorConfig::new(arguments.dir.join("coordinator"))
-    };
-    let coordinator = Server::start(coordinator, coordination.clone())
-        .await
-        .context("start the coordinator (--coordinator-port takes another port)")?;
-    let coordinator_address = coordinator.client_address.to_string();
+    let coordinators = start_coordinators(&arguments, &coordination).await?;
+    let addresses = coordinators.iter().map(|member| member.client_address.to_string());
+    let coordinator_address = addresses.collect::<Vec<_>>().join(",");
+    let http_address = coordinators.first().and_then(|member| member.http_address);
     let mut brokers = Vec::new();
     for id in 1..=arguments.brokers {
         let config = broker_config(&arguments, id, &coordinator_address)?;
@@ -64,7 +64,7 @@ pub async fn run(context: &Context, arguments: DevArguments) -> anyhow::Result<(
     }
     let ready = Ready {
         coordinator: coordinator_address,
-        metrics: coordinator.http_address.map(|address| format!("http://{address}/metrics")),
+        metrics: http_address.map(|address| format!("http://{address}/metrics")),
         brokers: brokers.iter().flat_map(addresses_of).collect(),
         dir: std::path::absolute(&arguments.dir)?,
         startup_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -76,6 +76,52 @@ pub async fn run(context: &Context, arguments: DevArguments) -> anyhow::Result<(
     }
     coordination.finish(STOP_PATIENCE).await;
     Ok(())
+}
+
+/// Starts the coordinator's members; they find each other on ports that are free now.
+async fn start_coordinators(
+    arguments: &DevArguments,
+    coordination: &Shutdown,
+) -> anyhow::Result<Vec<RunningServer>> {
+    let count = arguments.coordinators;
+    let mut members = BTreeMap::new();
+    if count > 1 {
+        // All bound at the same time, so that none is given out twice.
+        let mut bound = Vec::new();
+        for id in 1..=count {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+            let peer_address = listener.local_addr()?.to_string();
+            let member = ConfiguredMember { peer_address, ..ConfiguredMember::default() };
+            members.insert(MemberId(u64::from(id)), member);
+            bound.push(listener);
+        }
+    }
+    let mut running = Vec::new();
+    for id in 1..=count {
+        let port = match arguments.coordinator_port {
+            0 => 0,
+            first => first.checked_add(id - 1).ok_or_else(|| {
+                misuse(format!("there is no port for coordinator member {id} after {first}"))
+            })?,
+        };
+        let name = if count == 1 { "coordinator".to_owned() } else { format!("coordinator-{id}") };
+        let mut config = CoordinatorConfig::new(arguments.dir.join(name));
+        config.member_id = MemberId(u64::from(id));
+        config.listen = format!("127.0.0.1:{port}");
+        if id == 1 {
+            config.http_listen = Some(format!("127.0.0.1:{}", arguments.http_port));
+        }
+        if let Some(own) = members.get(&config.member_id) {
+            config.ensemble.peer_listen = own.peer_address.clone();
+        }
+        config.ensemble.members = members.clone();
+        let server = Server::start(config, coordination.clone()).await;
+        let server = server.with_context(|| {
+            format!("start coordinator member {id} (--coordinator-port takes another port)")
+        })?;
+        running.push(server);
+    }
+    Ok(running)
 }
 
 fn broker_config(
