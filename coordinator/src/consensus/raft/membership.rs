@@ -1,6 +1,6 @@
 //! The memberships along the log, and how the next one comes about: one voter more or less at a
-//! time, so that any two majorities of neighbours overlap, and only when the one before is committed
-//! and the leader has committed an entry of its own term.
+//! time, so that any two majorities of neighbours overlap, and only when the one before is
+//! committed and the leader has committed an entry of its own term.
 
 use std::collections::VecDeque;
 

@@ -37,7 +37,7 @@
 //! | `election.rs` | who leads: pre-vote, votes, the followers' patience |
 //! | `formation.rs` | members with empty folders: a new ensemble, or data lost |
 //! | `replication.rs` | how entries get to followers and are committed |
-//! | `progress.rs`, `log.rs`, `quorum.rs` | a follower as its leader knows it; the log; majorities |
+//! | `progress.rs`, `log.rs`, `quorum.rs` | a follower as its leader sees it; the log; majorities |
 //! | `persistence.rs` | what is on its way to the disk |
 //! | `heartbeat.rs` | heartbeats, the leader's lease, the check of the quorum |
 //! | `read_index.rs` | reads that are as new as their request |

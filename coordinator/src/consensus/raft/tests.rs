@@ -1,5 +1,5 @@
 //! Members in one process, with a network and disks that a seed decides over: what must never
-//! happen is looked for at each step. (The simulator does the same with everything around the core.)
+//! happen is looked for at each step. (The simulator does the same with all around the core.)
 
 use std::collections::{BTreeMap, VecDeque};
 
