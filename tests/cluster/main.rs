@@ -8,3 +8,4 @@ mod t10_dev;
 mod t20_coordination_client;
 mod t30_kafka_client;
 mod t40_campaign;
+mod t50_coordinator;

@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Node {
     /// Where its broker listens.
     pub address: SocketAddr,
+    /// Where its coordinator listens.
+    pub coordinator: SocketAddr,
     broker: RunningBroker,
     shutdown: Shutdown,
     dir: TempDir,
@@ -51,7 +53,8 @@ impl Node {
         let broker = Broker::start(config, shutdown.clone()).await?;
         let address = broker.addresses.values().next().copied();
         let address = address.ok_or_else(|| anyhow::anyhow!("the broker listens nowhere"))?;
-        Ok(Self { address, broker, shutdown, dir })
+        let coordinator = coordinator.client_address;
+        Ok(Self { address, coordinator, broker, shutdown, dir })
     }
 
     /// A client of its broker.

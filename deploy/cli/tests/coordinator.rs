@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use assert_cmd::Command;
+use ottla_common::config::Settings;
 use ottla_common::coordination::client::{Client, ClientConfig};
 use ottla_common::coordination::protocol::{Acl, CreateMode, Op, Request};
 use ottla_common::shutdown::Shutdown;
@@ -124,6 +125,72 @@ async fn a_zookeepers_tree_is_copied_and_copied_again() {
     assert!(said.contains("no ZooKeeper answers (127.0.0.1:1"), "{said}");
     for (client, member) in [(client, from), (copy, to)] {
         client.close().await;
+        member.stop().await;
+    }
+}
+
+/// Three members that know each other.
+async fn three() -> Vec<Member> {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // Held together, so that no port is given twice.
+    let held: Vec<_> = (0..6).map(|_| free()).collect();
+    let addresses: Vec<String> =
+        held.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect();
+    drop(held);
+    let members = (1..=3).map(|id| format!("{id}={};{}", addresses[id - 1], addresses[id + 2]));
+    let members = members.collect::<Vec<_>>().join(",");
+    let mut running = Vec::new();
+    for id in 1..=3 {
+        let (dir, shutdown) = (tempfile::tempdir().unwrap(), Shutdown::new());
+        let mut settings = Settings::new();
+        let properties = format!(
+            "id={id}\nlisten={}\nmembers={members}\npeer.key=secret\ndata.dir={}\n",
+            addresses[id + 2],
+            dir.path().join("data").display()
+        );
+        settings.add_properties("test", &properties).unwrap();
+        let config = Config::from_settings(&settings).unwrap();
+        let server = Server::start(config, shutdown.clone()).await.unwrap();
+        let address = server.client_address.to_string();
+        running.push(Member { address, _server: server, shutdown, _dir: dir });
+    }
+    running
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ensemble_is_shown_through_any_member_and_changed_through_its_leader() {
+    let members = three().await;
+    // Also makes sure that there is a leader.
+    let client = members[0].client().await;
+    client.create("/a", Vec::new(), CreateMode::Persistent).await.unwrap();
+    client.close().await;
+    let (code, lines, said) = ottla(&members[0], &["status"]).await;
+    assert_eq!((code, lines.len()), (0, 3), "{said}");
+    let leader = lines.iter().find(|line| line["role"] == "leader").unwrap()["member"].clone();
+    let leader = leader.as_str().unwrap().to_owned();
+    let other = if leader == "1" { "2" } else { "1" };
+    let (code, lines, said) = ottla(&members[1], &["verify"]).await;
+    assert_eq!((code, lines.len()), (0, 3), "{said}");
+    let (code, _, said) = ottla(&members[2], &["transfer-leader", "--to", other]).await;
+    assert_eq!(code, 0, "{said}");
+    loop {
+        let (_, lines, _) = ottla(&members[2], &["members"]).await;
+        if lines.iter().any(|line| line["member"] == other && line["leads"] == true) {
+            assert!(lines.iter().all(|line| line["answers"] == true), "{lines:?}");
+            break;
+        }
+    }
+    let (code, _, said) = ottla(&members[0], &["snapshot"]).await;
+    assert_eq!(code, 0, "{said}");
+    let (code, _, said) = ottla(&members[0], &["remove", &leader]).await;
+    assert_eq!(code, 0, "{said}");
+    let stays = &members[if other == "1" { 0 } else { 1 }];
+    let (_, lines, _) = ottla(stays, &["members"]).await;
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let through_another = stays.client().await;
+    through_another.create("/b", Vec::new(), CreateMode::Persistent).await.unwrap();
+    through_another.close().await;
+    for member in members {
         member.stop().await;
     }
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Apache Kafka's own tools, with the client library of 4.4, against a running broker.
-# usage: run.sh HOST:PORT DATA_FOLDER     DATA_FOLDER holds the broker's logs; dump-log reads them.
+# usage: run.sh HOST:PORT DATA_FOLDER     A broker, or a coordinator, which tells of the brokers. DATA_FOLDER holds the broker's logs; dump-log reads them.
 set -u
 address=${1:?usage: run.sh HOST:PORT DATA_FOLDER}
 data=${2:?usage: run.sh HOST:PORT DATA_FOLDER}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # kcat, an old client on purpose (Debian's has librdkafka 2.0), against a running broker.
-# usage: run.sh HOST:PORT        Installs kcat with apt-get where it is missing and root is there.
+# usage: run.sh HOST:PORT        A broker, or a coordinator, which tells of the brokers. Installs kcat with apt-get where it is missing and root is there.
 set -u
 broker=${1:?usage: run.sh HOST:PORT}
 # What the broker does not offer yet. A check of this list that passes fails the run: then it is time
