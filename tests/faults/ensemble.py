@@ -21,6 +21,7 @@ says so and exits with 77.
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -297,7 +298,8 @@ class Ephemerals(Load):
         if way == "silence":
             # Its connection breaks and nobody comes back.
             client._stopped.set()
-            client._connection.stop()
+            with contextlib.suppress(OSError, AttributeError):
+                client._connection._socket.shutdown(socket.SHUT_RDWR)
         else:
             client.stop()
             client.close()
@@ -420,7 +422,9 @@ def run_rounds(faults, loads, plan):
         before, patience = [load.acknowledged for load in loads], time.monotonic() + 60
         # A round without progress of each client would prove nothing.
         while any(load.acknowledged < count + 3 for load, count in zip(loads, before)):
-            assert time.monotonic() < patience, "a client makes no progress"
+            stuck = [load.number for load, count in zip(loads, before)
+                     if load.acknowledged < count + 3]
+            assert time.monotonic() < patience, f"clients {stuck} make no progress"
             for load in loads:
                 assert load.error is None, f"client {load.number}: {load.error}"
             time.sleep(0.01)
