@@ -109,6 +109,8 @@ class Ensemble:
         self.members = [Member(n + 1, folder, log) for n, folder in enumerate(folders)]
         for member in self.members:
             member.configure(binary, self.members)
+        # A power cut shall take what a member wrote, not its configuration.
+        os.sync()
 
     def start(self):
         for member in self.members:
