@@ -3,9 +3,9 @@
 //! Nodes that stay are copied with their data and access lists, parents first. Ephemeral nodes are
 //! left out and named: they belong to clients, which make them anew. So are containers and nodes
 //! with a time to live, with what is below them, where the server tells them; ZooKeeper itself does
-//! not tell its clients, so that from it they come as nodes that stay. What is under `/zookeeper` is
-//! ZooKeeper's own and left out too. Versions, times and zxids begin anew. While others write to the
-//! ZooKeeper, the copy is not of one moment; a second run fetches what came since.
+//! not tell its clients, so that from it they come as nodes that stay. What is under `/zookeeper`
+//! is ZooKeeper's own and left out too. Versions, times and zxids begin anew. While others write to
+//! the ZooKeeper, the copy is not of one moment; a second run fetches what came since.
 
 use std::collections::VecDeque;
 use std::io::IsTerminal;
