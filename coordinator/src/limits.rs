@@ -172,3 +172,9 @@ pub const PEER_BYTES_RECEIVED_MAX: usize = 64 * 1024 * 1024;
 
 /// How many bytes of committed entries may wait to be applied before no more are taken.
 pub const APPLY_BACKLOG_MAX: usize = 64 * 1024 * 1024;
+
+/// The longest answer to a four-letter word, in bytes.
+pub const FOUR_LETTER_ANSWER_SIZE_MAX: usize = 16 * 1024 * 1024;
+
+/// The most connections, sessions or watches that the answer to a four-letter word lists.
+pub const FOUR_LETTER_ENTRIES_MAX: usize = 100_000;

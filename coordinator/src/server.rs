@@ -12,6 +12,7 @@ pub use crate::config::Config;
 use crate::config::members::ConfiguredMember;
 use crate::consensus::raft::{Member, MemberRole, Membership};
 use crate::consensus::{Ensemble, EnsembleOptions, NetworkOptions, StartError};
+use crate::frontends::four_letter::Told;
 use crate::frontends::tls::{Acceptor, TlsError};
 use crate::frontends::{self, FrontEnds};
 use crate::limits::HTTP_CONNECTIONS_MAX;
@@ -82,6 +83,7 @@ impl Server {
         let starting = move || Ensemble::start_with_others(options, network, &stop);
         let started = tokio::task::spawn_blocking(starting).await;
         let (ensemble, live) = started.map_err(std::io::Error::from)??;
+        let told = Told::of(&config);
         let options = service_options(config, metrics);
         let member_id = options.member_id;
         let service = Arc::new(Service::new(options, live, ensemble));
@@ -89,7 +91,7 @@ impl Server {
         shutdown.spawn(async move { expiring.expire_sessions(&stop).await });
         let (removing, stop) = (Arc::clone(&service), shutdown.clone());
         shutdown.spawn(async move { removing.remove_idle_nodes(&stop).await });
-        let front_ends = Arc::new(FrontEnds::new(Arc::clone(&service)));
+        let front_ends = Arc::new(FrontEnds::new(Arc::clone(&service), told));
         for (listener, acceptor) in doors.listeners {
             let front_ends = Arc::clone(&front_ends);
             shutdown.spawn(front_ends.serve(listener, acceptor, shutdown.clone()));

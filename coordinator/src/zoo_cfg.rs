@@ -14,7 +14,7 @@
 mod keys;
 mod server_line;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ottla_common::config::{ConfigError, Setting, Settings, Source};
@@ -22,7 +22,6 @@ use ottla_common::types::MemberId;
 
 use self::keys::Meaning;
 pub use self::server_line::ServerLine;
-use crate::storage::membership::{Member, MemberRole};
 
 /// Connections from one address, as ZooKeeper limits them.
 const CONNECTIONS_PER_IP_MAX: u32 = 60;
@@ -38,8 +37,6 @@ const UNLIMITED: &str = "1000000";
 pub struct ZooCfg {
     /// The options of ours that it stands for.
     pub settings: Settings,
-    /// The members that it lists; empty for a member that stands alone.
-    pub members: BTreeMap<MemberId, Member>,
     /// What the operator should know.
     pub notes: Vec<String>,
 }
@@ -140,14 +137,9 @@ impl Translation {
                 self.ours.set(key.to_owned(), value, source, place);
             }
         }
-        let members = self.members(lines);
-        // One server alone is no ensemble, in ZooKeeper as here.
-        if members.len() > 1 {
-            let text: Vec<String> = members.iter().map(|(id, one)| listed(*id, one)).collect();
-            let place = "server.N".to_owned();
-            self.ours.set("members".to_owned(), text.join(","), Source::File, place);
-        }
-        Ok(ZooCfg { settings: self.ours, members, notes: self.notes })
+        self.members(lines);
+        self.monitoring()?;
+        Ok(ZooCfg { settings: self.ours, notes: self.notes })
     }
 
     /// Options whose meaning cannot be kept, and which must not be passed over.
@@ -331,32 +323,27 @@ impl Translation {
         Ok(())
     }
 
-    fn members(&mut self, lines: BTreeMap<MemberId, ServerLine>) -> BTreeMap<MemberId, Member> {
-        let groups: BTreeSet<&str> = self.given.iter().map(|(key, _)| key).collect();
-        if groups.iter().any(|key| key.starts_with("group.")) {
+    fn members(&mut self, lines: BTreeMap<MemberId, ServerLine>) {
+        if self.given.iter().any(|(key, _)| key.starts_with("group.")) {
             self.notes.push("groups have no effect: a majority of all voters decides".to_owned());
         }
-        let member = |line: ServerLine| Member {
-            role: if line.is_observer { MemberRole::Learner } else { MemberRole::Voter },
-            rejoining: false,
-            peer_address: line.peer_address,
-            client_address: line.client.map_or_else(String::new, |(host, port)| {
-                format!("{}:{port}", host.as_deref().unwrap_or("0.0.0.0"))
-            }),
-            election_address: line.election_address,
-        };
-        lines.into_iter().map(|(id, line)| (id, member(line))).collect()
+        let members: Vec<String> = lines.iter().map(|(id, line)| format!("{id}={line}")).collect();
+        // One server alone is no ensemble, in ZooKeeper as here.
+        if members.len() > 1 {
+            self.set("members", members.join(","));
+        }
     }
-}
 
-/// A member as the option `members` has it.
-fn listed(id: MemberId, member: &Member) -> String {
-    let election = member.election_address.rsplit_once(':').map_or("", |(_, port)| port);
-    let election = if election.is_empty() { String::new() } else { format!(":{election}") };
-    let role = if member.role == MemberRole::Learner { ":observer" } else { "" };
-    let client = &member.client_address;
-    let client = if client.is_empty() { String::new() } else { format!(";{client}") };
-    format!("{id}={}{election}{role}{client}", member.peer_address)
+    /// Where monitoring asks, if ZooKeeper's provider for Prometheus is wanted.
+    fn monitoring(&mut self) -> Result<(), ConfigError> {
+        let class = self.given.text("metricsProvider.className", "");
+        if class.ends_with(".PrometheusMetricsProvider") {
+            let host = self.given.text("metricsProvider.httpHost", "127.0.0.1");
+            let port = self.given.number("metricsProvider.httpPort", 7_000_u16, 1..=65_535)?;
+            self.set("http.listen", format!("{}:{port}", bracketed(&host)));
+        }
+        Ok(())
+    }
 }
 
 /// Accepts ZooKeeper's own providers of authentication, whose schemes are offered anyway.

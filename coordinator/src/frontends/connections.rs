@@ -154,10 +154,18 @@ impl Connections {
 }
 
 impl Registered {
-    /// A session was opened or resumed.
+    /// A session was opened or resumed; asking for it and its grant are packets too.
     pub fn session_opened(&self, session_id: i64, session_timeout_ms: u32) {
+        self.word_received();
+        self.sent(1);
         self.figures.session_id.store(session_id, Relaxed);
         self.figures.session_timeout_ms.store(session_timeout_ms.into(), Relaxed);
+    }
+
+    /// A four-letter word was read, which has no reply that is counted.
+    pub fn word_received(&self) {
+        self.figures.counters.received.fetch_add(1, Relaxed);
+        self.connections.0.totals.received.fetch_add(1, Relaxed);
     }
 
     /// A request was read. `operation` is ZooKeeper's opcode, or zero.
@@ -281,12 +289,12 @@ mod tests {
         assert_eq!((last.zxid, last.response_ms, last.latency_ms), (3, 50, 2));
         assert_eq!(connections.outstanding(), 1);
         let totals = connections.totals();
-        assert_eq!((totals.received, totals.sent, totals.answered), (3, 1, 2));
+        assert_eq!((totals.received, totals.sent, totals.answered), (4, 2, 2));
         assert_eq!((totals.latency_min_ms, totals.latency_max_ms), (1, 2));
         assert!((totals.latency_average_ms - 1.5).abs() < 1e-9, "{totals:?}");
         drop(one);
         assert_eq!(connections.count(), 1);
-        assert_eq!(connections.totals().received, 3, "what is gone still counts");
+        assert_eq!(connections.totals().received, 4, "what is gone still counts");
         connections.reset_totals();
         assert_eq!(connections.totals(), Counts::default());
         assert_eq!(connections.list()[0].counts().received, 1);

@@ -4,7 +4,7 @@
 
 mod admin;
 pub mod connections;
-mod four_letter;
+pub mod four_letter;
 pub mod http;
 pub mod kafka;
 mod native;
@@ -27,6 +27,7 @@ use tokio::net::TcpStream;
 
 pub use self::connections::Connections;
 use self::connections::Registered;
+use self::four_letter::{FourLetterWords, Told};
 pub use self::stream::{Reader, Stream, Writer};
 use crate::limits::{FIRST_BYTE_DEADLINE_MS, HELLO_DEADLINE_MS};
 use crate::requests::Service;
@@ -64,15 +65,18 @@ enum Protocol {
 pub struct FrontEnds {
     service: Arc<Service>,
     kafka: kafka::FrontEnd,
+    words: FourLetterWords,
     connections: Connections,
 }
 
 impl FrontEnds {
-    /// Hands requests to `service`.
-    pub fn new(service: Arc<Service>) -> Self {
+    /// Hands requests to `service`. `told`: what the four-letter words tell of the configuration.
+    pub fn new(service: Arc<Service>, told: Told) -> Self {
         let listener_name = service.options().kafka_listener_name.clone();
         let kafka = kafka::FrontEnd::new(Arc::clone(&service), listener_name);
-        Self { service, kafka, connections: Connections::default() }
+        let connections = Connections::default();
+        let words = FourLetterWords::new(Arc::clone(&service), connections.clone(), told);
+        Self { service, kafka, words, connections }
     }
 
     /// Who is connected.
@@ -87,6 +91,7 @@ impl FrontEnds {
         acceptor: Option<tls::Acceptor>,
         shutdown: Shutdown,
     ) {
+        self.words.add_listener(listener.counts());
         loop {
             let (stream, peer, permit) = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -138,9 +143,10 @@ impl FrontEnds {
             Protocol::Native => native::serve(arrival, service, shutdown).await,
             Protocol::Kafka => self.kafka.serve(arrival, shutdown).await,
             Protocol::ZooKeeper => zookeeper::serve(arrival, service, shutdown).await,
-            Protocol::FourLetterWord => {
-                tracing::info!(%peer, "connection closed: not offered yet");
-            }
+            Protocol::FourLetterWord => tokio::select! {
+                () = self.words.serve(arrival) => {}
+                () = shutdown.stopped() => {}
+            },
             Protocol::Unclear | Protocol::Unknown => {
                 tracing::info!(%peer, "connection closed: protocol not known");
             }

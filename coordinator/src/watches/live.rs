@@ -70,6 +70,17 @@ pub enum ConnectionKind {
     ReadOnly,
 }
 
+/// How many watches there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WatchCounts {
+    /// Connections that have a watch.
+    pub connections: usize,
+    /// Nodes that are watched.
+    pub paths: usize,
+    /// All watches.
+    pub watches: usize,
+}
+
 /// A connection that wants to hear of changes.
 #[derive(Debug)]
 pub struct Newcomer {
@@ -248,6 +259,24 @@ impl LiveState {
     /// The number of watches of all connections.
     pub fn watch_count(&self) -> usize {
         self.audience.lock().watches.len()
+    }
+
+    /// How many watches there are, and who has them.
+    pub fn watch_counts(&self) -> WatchCounts {
+        let audience = self.audience.lock();
+        let (connections, paths) = audience.watches.watchers_and_paths();
+        WatchCounts { connections, paths, watches: audience.watches.len() }
+    }
+
+    /// Which sessions watch which nodes: at most `most` watches.
+    pub fn watched(&self, most: usize) -> Vec<(SessionId, Arc<str>)> {
+        let audience = self.audience.lock();
+        let watches = audience.watches.iter().take(most);
+        let with_session = watches.filter_map(|(watcher, path)| {
+            let connection = audience.connections.get(&watcher)?;
+            Some((connection.session_id, Arc::clone(path)))
+        });
+        with_session.collect()
     }
 
     /// The number of connections.

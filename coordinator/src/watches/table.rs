@@ -4,7 +4,7 @@
 //! recursive ones until they are removed; one change gives a watcher one event, however many of its
 //! watches it fires.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use ottla_common::coordination::protocol::{ChangeKind, WatchEventKind};
@@ -92,6 +92,18 @@ impl WatchTable {
     /// The number of watches.
     pub fn len(&self) -> usize {
         self.count
+    }
+
+    /// All watches.
+    pub fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Arc<str>)> {
+        let watchers = self.by_watcher.iter();
+        watchers.flat_map(|(id, watches)| watches.iter().map(|(_, path)| (*id, path)))
+    }
+
+    /// How many connections have a watch, and how many nodes are watched.
+    pub fn watchers_and_paths(&self) -> (usize, usize) {
+        let paths: HashSet<&Arc<str>> = self.by_node.keys().map(|(_, path)| path).collect();
+        (self.by_watcher.len(), paths.len())
     }
 
     /// Whether there is none.

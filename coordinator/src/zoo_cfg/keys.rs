@@ -1,7 +1,7 @@
 //! The names that a `zoo.cfg` of ZooKeeper 3.9 may hold.
 
 /// Those that mean something here.
-pub const USED: [&str; 45] = [
+pub const USED: [&str; 48] = [
     "tickTime",
     "dataDir",
     "dataLogDir",
@@ -47,6 +47,9 @@ pub const USED: [&str; 45] = [
     "standaloneEnabled",
     "peerType",
     "forceSync",
+    "metricsProvider.className",
+    "metricsProvider.httpHost",
+    "metricsProvider.httpPort",
 ];
 
 /// Those that mean something here, with a number or name behind them.

@@ -1,5 +1,7 @@
 //! The value of a `server.N`: `host:port:port[:role][;[host:]port]`.
 
+use std::fmt;
+
 /// A member as a line describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerLine {
@@ -51,6 +53,19 @@ impl ServerLine {
     }
 }
 
+/// As the option `members` has it.
+impl fmt::Display for ServerLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let election_port = self.election_address.rsplit(':').next().unwrap_or_default();
+        let role = if self.is_observer { "observer" } else { "participant" };
+        write!(f, "{}:{election_port}:{role}", self.peer_address)?;
+        if let Some((host, port)) = &self.client {
+            write!(f, ";{}:{port}", host.as_deref().unwrap_or("0.0.0.0"))?;
+        }
+        Ok(())
+    }
+}
+
 /// The host, with its brackets if it has any, and what stands behind the colon after it.
 fn split_host(text: &str) -> Option<(&str, &str)> {
     let end = match text.strip_prefix('[') {
@@ -75,10 +90,12 @@ mod tests {
         let read = |text| ServerLine::parse(text).unwrap();
         let short = read("zoo1:2888:3888");
         assert_eq!((short.peer_address.as_str(), short.is_observer), ("zoo1:2888", false));
-        assert_eq!((short.election_address.as_str(), short.client), ("zoo1:3888", None));
+        assert_eq!((short.election_address.as_str(), &short.client), ("zoo1:3888", &None));
         let long = read("[::1]:2888:3888:observer;0.0.0.0:2181");
         assert_eq!(long.peer_address, "[::1]:2888");
-        assert_eq!((long.is_observer, long.client), (true, Some((Some("0.0.0.0".into()), 2181))));
+        assert_eq!((long.is_observer, &long.client), (true, &Some((Some("0.0.0.0".into()), 2181))));
+        assert_eq!(long.to_string(), "[::1]:2888:3888:observer;0.0.0.0:2181");
+        assert_eq!(short.to_string(), "zoo1:2888:3888:participant");
         assert_eq!(read("a:1:2:participant;2181").client, Some((None, 2181)));
         assert_eq!(read("a:1:2|b:3:4;[::]:5").client, Some((Some("[::]".into()), 5)));
     }

@@ -31,13 +31,13 @@ const ALONE: &str = "dataDir=DIR\nclientPort=2181\n";
 fn the_shortest_file_has_zookeepers_defaults_but_serves_this_machine_only() {
     let cfg = read_text(ALONE, None, &[]).unwrap();
     assert!(cfg.notes.iter().any(|note| note.contains("port 2181")), "{:?}", cfg.notes);
-    assert!(cfg.members.is_empty());
     let config = config(ALONE);
     assert_eq!(config.listen, "127.0.0.1:2181");
     assert!(config.data_dir.ends_with("ottla"));
     assert_eq!((config.session_timeout_min_ms, config.session_timeout_max_ms), (6_000, 60_000));
     assert_eq!(config.connections_per_ip_max, 60);
     assert!(config.zookeeper.allows_word("srvr") && !config.zookeeper.allows_word("ruok"));
+    assert!(config.ensemble.members.is_empty() && config.http_listen.is_none());
     assert!(!config.zookeeper.reconfig && config.tls.is_none());
 }
 
@@ -47,8 +47,10 @@ fn options_that_mean_something_are_taken_over() {
         "dataDir=DIR\ndataLogDir=DIR/fast\nclientPort=2181\nclientPortAddress=::\ntickTime=100\n\
          maxSessionTimeout=9000\nmaxClientCnxns=0\n4lw.commands.whitelist=*\nskipACL=yes\n\
          reconfigEnabled=true\njute.maxbuffer=0x400000\nottla.disconnect.grace.ms=7\n\
-         autopurge.purgeInterval=1\nadmin.serverPort=8080\nsnapCount=5",
+         autopurge.purgeInterval=1\nadmin.serverPort=8080\nsnapCount=5\n\
+         metricsProvider.className=a.PrometheusMetricsProvider",
     );
+    assert_eq!(config.http_listen.as_deref(), Some("127.0.0.1:7000"));
     assert_eq!(config.listen, "[::]:2181");
     assert!(config.data_dir.ends_with("fast/ottla"), "{:?}", config.data_dir);
     assert_eq!((config.session_timeout_min_ms, config.session_timeout_max_ms), (200, 9_000));
@@ -92,23 +94,20 @@ fn what_cannot_be_kept_is_refused_and_names_its_line() {
 
 #[test]
 fn members_are_listed_and_myid_tells_which_one_this_is() {
-    let text = "dataDir=DIR\nserver.1=a:2888:3888;127.0.0.1:2181\nserver.2=b:2888:3888\n\
-        server.3=c:2888:3888:observer\n";
-    let refused = error(text);
-    assert!(refused.contains("peer.key"), "{refused}");
-    let text = &format!("{text}ottla.peer.key=hush\n");
+    let text = "dataDir=DIR\nserver.1=127.0.0.1:2888:3888;127.0.0.1:2181\n\
+        server.2=127.0.0.2:2888:3888\nserver.3=127.0.0.3:2888:3888:observer\n";
     let cfg = read_text(text, Some("1\n"), &[]).unwrap();
     let config = Config::from_settings(&cfg.settings).unwrap();
     assert_eq!((config.member_id, config.listen.as_str()), (MemberId(1), "127.0.0.1:2181"));
-    assert_eq!(cfg.members.len(), 3);
-    assert_eq!(cfg.members[&MemberId(1)].client_address, "127.0.0.1:2181");
-    assert_eq!(cfg.members[&MemberId(2)].peer_address, "b:2888");
-    assert_eq!(cfg.members[&MemberId(3)].role, MemberRole::Learner);
     let members = &config.ensemble.members;
-    assert_eq!(members[&MemberId(1)].election_address, "a:3888");
+    assert_eq!(members.len(), 3);
     assert_eq!(members[&MemberId(1)].client_address, "127.0.0.1:2181");
-    assert_eq!(members[&MemberId(3)].peer_address, "c:2888");
-    assert!(members[&MemberId(3)].is_observer && !members[&MemberId(2)].is_observer);
+    assert_eq!(members[&MemberId(2)].peer_address, "127.0.0.2:2888");
+    assert_eq!(members[&MemberId(2)].election_address, "127.0.0.2:3888");
+    assert!(members[&MemberId(3)].is_observer);
+    let far = text.replace("127.0.0.2", "192.0.2.1");
+    let far = read_text(&far, Some("1"), &[]).unwrap().settings;
+    assert!(Config::from_settings(&far).unwrap_err().to_string().contains("peer.key"));
     let error = |id| read_text(text, id, &[]).unwrap_err().to_string();
     assert!(error(None).contains("myid"));
     assert!(error(Some("x")).contains("myid"));
@@ -122,9 +121,16 @@ fn members_may_stand_in_a_file_of_their_own() {
     let path = |text: &str| text.replace("DIR", &dir.path().display().to_string());
     std::fs::write(dir.path().join("zoo.cfg"), path(text)).unwrap();
     std::fs::write(dir.path().join("myid"), "1").unwrap();
-    std::fs::write(dir.path().join("dynamic"), "server.1=a:1:2;2181\nversion=100\n").unwrap();
+    std::fs::write(
+        dir.path().join("dynamic"),
+        "server.1=127.0.0.1:1:2;2181\nserver.2=127.0.0.1:3:4\nversion=100\n",
+    )
+    .unwrap();
     let cfg = read(&dir.path().join("zoo.cfg"), &[]).unwrap();
-    assert_eq!(cfg.members[&MemberId(1)].peer_address, "a:1");
+    assert_eq!(
+        cfg.settings.text("members", ""),
+        "1=127.0.0.1:1:2:participant;0.0.0.0:2181,2=127.0.0.1:3:4:participant"
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod admin;
 mod ensemble;
+mod four_letter;
 mod hostile;
 mod http;
 mod kafka;
