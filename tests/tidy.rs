@@ -61,6 +61,7 @@ const COORDINATOR: Order = &[
     ("tree", &["metrics"]),
     ("sessions", &["tree"]),
     ("storage", &["sessions"]),
+    ("zoo_cfg", &["storage"]),
     ("watches", &["storage"]),
     ("consensus", &["watches"]),
     ("requests", &["consensus"]),

@@ -2,8 +2,8 @@
 //! line has, as options of ours ([`crate::config`]).
 //!
 //! What means something here is taken over. What is ZooKeeper's and means nothing here is taken
-//! with one warning. A name that is nobody's is an error, which tells the file and the line. Our own
-//! options may stand there too, as `ottla.NAME`.
+//! with one warning. A name that is nobody's is an error, which tells the file and the line. Our
+//! own options may stand there too, as `ottla.NAME`.
 //!
 //! Three things differ from ZooKeeper on purpose. Where no address is given, clients are served on
 //! this machine alone, and not on every address. Both snapshots and log go to the folder `ottla` in

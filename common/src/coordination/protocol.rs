@@ -264,7 +264,8 @@ pub enum Op {
         /// Who may do what.
         acl: Vec<Acl>,
     },
-    /// Makes a node that has no data at all, which ZooKeeper's clients tell from data without bytes.
+    /// Makes a node that has no data at all, which ZooKeeper's clients tell from data without
+    /// bytes.
     CreateWithoutData {
         /// The path; a sequential node's number is appended to it.
         path: String,

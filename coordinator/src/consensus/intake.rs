@@ -1,5 +1,5 @@
-//! What is asked of the consensus here, until who runs the [`Node`](super::node::Node) takes it, and
-//! who waits for the answers. The face of a member towards its requests, for the driver and the
+//! What is asked of the consensus here, until who runs the [`Node`](super::node::Node) takes it,
+//! and who waits for the answers. The face of a member towards its requests, for the driver and the
 //! simulator alike.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

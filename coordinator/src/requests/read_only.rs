@@ -1,6 +1,6 @@
 //! What a member does for ZooKeeper's clients while it knows no leader: it sends them away, since
-//! their sessions may end without its hearing of it; but those that will do with it may read what it
-//! has, until there is a leader.
+//! their sessions may end without its hearing of it; but those that will do with it may read what
+//! it has, until there is a leader.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -28,8 +28,8 @@ impl Service {
         }
     }
 
-    /// Ends the sessions whose time is over, if this member leads, and heeds whether any does. To be called every tick, with
-    /// what the last call returned: the time.
+    /// Ends the sessions whose time is over, if this member leads, and heeds whether any does. To
+    /// be called every tick, with what the last call returned: the time.
     pub async fn expire_due(&self, last_tick_ms: u64) -> u64 {
         let now_ms = self.ensemble.clock().monotonic_ms();
         self.forgive_a_pause(now_ms.saturating_sub(last_tick_ms), now_ms);

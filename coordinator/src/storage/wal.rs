@@ -112,7 +112,8 @@ impl Wal {
         &self.files
     }
 
-    /// About how many bytes the log takes on disk: a full segment is of the size that is configured.
+    /// About how many bytes the log takes on disk: a full segment is of the size that is
+    /// configured.
     pub fn size(&self) -> u64 {
         let full = self.segments.len().saturating_sub(1) as u64;
         full * self.options.segment_size + self.active.position

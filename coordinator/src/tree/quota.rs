@@ -95,8 +95,8 @@ impl Tree {
         !self.quotas.is_empty()
     }
 
-    /// The limits that a change at a path would exceed, or exceeds if it changes nothing: by so many
-    /// nodes and bytes more.
+    /// The limits that a change at a path would exceed, or exceeds if it changes nothing: by so
+    /// many nodes and bytes more.
     pub fn exceeded_quotas(&self, path: &str, (count, bytes): (i64, i64)) -> Vec<Excess> {
         let Some(path) = self.nearest_quota(path) else { return Vec::new() };
         let figures = |name| {

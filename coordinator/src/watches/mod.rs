@@ -1,9 +1,9 @@
 //! Who is told of changes: watches and subscriptions, local to a member.
 //!
-//! [`ConnectionKind, LiveState`] is the applied state together with those who wait for its changes. It keeps the
-//! order: a command's watch events are in their connections' [`Outbox`]es before anyone can read
-//! what it did. [`WatchTable`] and [`History`] are its pure parts; [`Subscription`] reads on in the
-//! history.
+//! [`ConnectionKind, LiveState`] is the applied state together with those who wait for its changes.
+//! It keeps the order: a command's watch events are in their connections' [`Outbox`]es before
+//! anyone can read what it did. [`WatchTable`] and [`History`] are its pure parts; [`Subscription`]
+//! reads on in the history.
 
 mod digest_trail;
 mod history;

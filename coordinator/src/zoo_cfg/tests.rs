@@ -1,3 +1,5 @@
+//! What is read out of zoo.cfg, and what is refused.
+
 use super::*;
 use crate::config::Config;
 

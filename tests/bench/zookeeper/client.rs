@@ -1,5 +1,5 @@
-//! A client of ZooKeeper's protocol that costs little: one connection, requests put into a buffer and
-//! sent together, replies handed out as they come.
+//! A client of ZooKeeper's protocol that costs little: one connection, requests put into a buffer
+//! and sent together, replies handed out as they come.
 
 use std::net::SocketAddr;
 

@@ -48,8 +48,8 @@ pub struct Load {
     /// Requests that each session has under way.
     #[arg(long, default_value_t = 1)]
     depth: usize,
-    /// Requests a second of all sessions together; as many as are answered if not given. Latency then
-    /// counts from when a request was due.
+    /// Requests a second of all sessions together; as many as are answered if not given. Latency
+    /// then counts from when a request was due.
     #[arg(long)]
     rate: Option<f64>,
     /// Seconds before anything is counted.

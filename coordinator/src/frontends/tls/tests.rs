@@ -1,3 +1,5 @@
+//! Clients that come through TLS, with stores of every kind.
+
 use std::path::PathBuf;
 
 use ottla_common::config::Secret;

@@ -1,6 +1,6 @@
-//! Whether a client's certificate is to be believed, by the rules of Java where they allow more than
-//! webpki's do: a certificate that stands in the trust store itself is believed, and so is one of
-//! X.509 version 1 that an authority in the trust store has signed itself.
+//! Whether a client's certificate is to be believed, by the rules of Java where they allow more
+//! than webpki's do: a certificate that stands in the trust store itself is believed, and so is one
+//! of X.509 version 1 that an authority in the trust store has signed itself.
 
 use std::sync::Arc;
 

@@ -554,8 +554,8 @@ pub(super) fn put_multi_end(out: &mut BytesMut) {
 
 impl From<protocol::Stat> for Stat {
     fn from(stat: protocol::Stat) -> Self {
-        // Inside, containers and nodes with a time to live have owners that are no sessions. ZooKeeper's
-        // servers keep such owners too, and do not show them.
+        // Inside, containers and nodes with a time to live have owners that are no sessions.
+        // ZooKeeper's servers keep such owners too, and do not show them.
         let SessionId(ephemeral_owner) = stat.ephemeral_owner;
         let ephemeral_owner = ephemeral_owner.max(0);
         let (Zxid(czxid), Zxid(mzxid), Zxid(pzxid)) = (stat.czxid, stat.mzxid, stat.pzxid);

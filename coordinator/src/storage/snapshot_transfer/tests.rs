@@ -1,3 +1,5 @@
+//! Snapshots that travel in pieces, and what becomes of damaged ones.
+
 use std::fs;
 use std::io;
 use std::sync::Arc;

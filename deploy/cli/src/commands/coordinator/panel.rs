@@ -92,7 +92,7 @@ impl Panel {
             (*id, status)
         });
         let answers = join_all(asking).await;
-        self.sort(answers).into_iter().map(|(_, status)| status).collect()
+        self.sort(answers).into_values().collect()
     }
 
     /// Who belongs to the ensemble, as one member has it, if it answers.
