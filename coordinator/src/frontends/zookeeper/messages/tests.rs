@@ -183,7 +183,8 @@ proptest! {
         };
         let bytes = encoded(|out| hello.encode(out));
         prop_assert_eq!(Reader::new(&bytes).read(), Ok(hello));
-        let hello = ConnectResponse { protocol_version: 0, time_out, session_id, passwd, read_only };
+        let hello =
+            ConnectResponse { protocol_version: 0, time_out, session_id, passwd, read_only };
         let bytes = encoded(|out| hello.encode(out));
         prop_assert_eq!(Reader::new(&bytes).read(), Ok(hello));
     }
