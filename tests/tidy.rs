@@ -55,7 +55,8 @@ const COMMON: Order = &[
 
 const COORDINATOR: Order = &[
     ("limits", &[]),
-    ("error", &["limits"]),
+    ("seeded_bugs", &["limits"]),
+    ("error", &["seeded_bugs"]),
     ("config", &["error"]),
     ("metrics", &["config"]),
     ("tree", &["metrics"]),

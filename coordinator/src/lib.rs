@@ -17,6 +17,7 @@ pub mod frontends;
 pub mod limits;
 pub mod metrics;
 pub mod requests;
+pub mod seeded_bugs;
 pub mod server;
 pub mod sessions;
 pub mod storage;

@@ -48,6 +48,7 @@ pub use self::network::NetworkOptions;
 pub use self::progress::{EnsembleStatus, Leadership, Progress};
 use self::raft::{Membership, MembershipChange};
 use crate::metrics::Metrics;
+use crate::seeded_bugs::{MemberBug, has};
 use crate::sessions::keeper::{Keeper, SessionConnection};
 use crate::storage::StorageError;
 use crate::storage::files::Files;
@@ -210,13 +211,28 @@ impl Ensemble {
     /// Proposes a command. Its place behind all that was proposed here before is fixed when this
     /// returns, without waiting; the outcome comes when it has been applied here.
     pub fn propose(&self, command: Command) -> Proposal {
+        if has(MemberBug::ReplyBeforeCommit) && self.is_leader() {
+            return self.reply_before_commit(command);
+        }
         Proposal(self.intake.propose(command, None))
+    }
+
+    /// A mistake, only made in builds that are to be found out: tells what will come of a command.
+    fn reply_before_commit(&self, command: Command) -> Proposal {
+        let mut machine = self.live.machine();
+        let zxid = zxid_of(machine.zxid().0.unsigned_abs() + 1);
+        let (outcome, _) = machine.apply(zxid, self.clock.wall_time_ms(), &command);
+        let (done, applied) = oneshot::channel();
+        let _ = self.intake.propose(command, None);
+        let _ = done.send(Ok(Applied { zxid, outcome }));
+        Proposal(Ok(applied))
     }
 
     /// Proposes a command that this member decided as the leader of a term: it is not done unless
     /// it gets its place in that term.
     pub fn propose_in_term(&self, command: Command, term: u64) -> Proposal {
-        Proposal(self.intake.propose(command, Some(term)))
+        let only_term = (!has(MemberBug::ExpiryOutlivesTerm)).then_some(term);
+        Proposal(self.intake.propose(command, only_term))
     }
 
     /// A session was heard from.

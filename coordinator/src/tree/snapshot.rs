@@ -8,6 +8,7 @@ use ottla_common::types::{SessionId, Zxid};
 use serde::{Deserialize, Serialize};
 
 use super::{Node, NodeKind, Session, StateMachine, Tree, path};
+use crate::seeded_bugs::{MemberBug, has};
 
 /// One piece of a snapshot: small enough to be framed and checked on its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -150,6 +151,10 @@ impl StateMachine {
                     let actual = state.digest();
                     if actual != digest {
                         return Err(SnapshotError::WrongDigest { expected: digest, actual }.into());
+                    }
+                    if has(MemberBug::SnapshotForgetsSession) {
+                        let first = state.sessions.iter().next().map(|(session_id, _)| session_id);
+                        first.map(|session_id| state.sessions.remove(session_id));
                     }
                     return Ok(state);
                 }

@@ -4,6 +4,7 @@ use ottla_common::coordination::protocol::{CoordinationError, Op};
 use ottla_common::types::{SessionId, Zxid};
 
 use super::{Action, Change, Command, Effect, Expiry, Outcome, Session, SessionTable, Tree, Turn};
+use crate::seeded_bugs::{self, MemberBug};
 
 /// The replicated state. A clone costs a few reference counts whatever the state's size (all of it
 /// lies in persistent structures): to write a snapshot, clone it on the apply task and write the
@@ -115,7 +116,10 @@ impl StateMachine {
         }
         match self.sessions.get(command.session_id) {
             None => Err(CoordinationError::SessionExpired),
-            Some(session) if session.connection_epoch != command.connection_epoch => {
+            Some(session)
+                if session.connection_epoch != command.connection_epoch
+                    && !seeded_bugs::has(MemberBug::ResumeWithoutFence) =>
+            {
                 Err(CoordinationError::SessionMoved)
             }
             Some(_) => Ok(()),
@@ -132,7 +136,9 @@ impl StateMachine {
         let mut ended = Vec::new();
         for session_id in session_ids {
             if self.sessions.remove(*session_id) {
-                self.tree.remove_ephemerals(turn, *session_id);
+                if !seeded_bugs::has(MemberBug::EphemeralsOutliveSession) {
+                    self.tree.remove_ephemerals(turn, *session_id);
+                }
                 ended.push(*session_id);
             }
         }

@@ -5,6 +5,7 @@ use super::super::messages::{OrderRefused, PeerMessage};
 use super::super::raft::{Entry, EntryKind, ReadDone, Ready, RoleChange};
 use super::{Effect, Node, Now, Persist};
 use crate::limits::{BATCH_BYTES_MAX, PERSISTS_UNDER_WAY_MAX};
+use crate::seeded_bugs::{MemberBug, has};
 use crate::tree::Origin;
 
 impl Node {
@@ -131,6 +132,9 @@ impl Node {
             RoleChange::Leader { term } => (term, Some(self.member_id())),
             RoleChange::Follower { term, leader_id } => (term, leader_id),
         };
+        if has(MemberBug::ForwardAgainAtOnce) {
+            self.own.propose_again_before(u64::MAX);
+        }
         self.is_established = false;
         self.forwarded.clear();
         self.asked.clear();

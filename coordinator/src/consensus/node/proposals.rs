@@ -234,7 +234,7 @@ impl OwnProposals {
 
     /// Nothing that was sent in terms before this one will be done any more. It waits again, before
     /// what waits already.
-    fn propose_again_before(&mut self, term: u64) {
+    pub fn propose_again_before(&mut self, term: u64) {
         let undone = self.sent.partition_point(|sent| sent.term < term);
         for Sent { proposed, since_ms, .. } in self.sent.drain(..undone).rev() {
             if proposed.only_term.is_some() {
