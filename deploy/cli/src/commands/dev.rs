@@ -34,8 +34,9 @@ pub struct DevArguments {
     #[arg(long, default_value_t = 2181)]
     coordinator_port: u16,
     /// How many members the coordinator has.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=7))]
-    coordinators: u16,
+    // A text, because the flag of this name is one for all other commands.
+    #[arg(long, default_value = "1", value_parser = member_count_text)]
+    coordinators: String,
     /// The port of the coordinator's /metrics, /health and /ready. 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     http_port: u16,
@@ -78,22 +79,46 @@ pub async fn run(context: &Context, arguments: DevArguments) -> anyhow::Result<(
     Ok(())
 }
 
+/// How many members there may be.
+fn member_count(text: &str) -> Result<u16, String> {
+    let count = text.parse().ok().filter(|count| (1..=7).contains(count));
+    count.ok_or_else(|| format!("{text:?} is not a number from 1 to 7"))
+}
+
+fn member_count_text(text: &str) -> Result<String, String> {
+    member_count(text).map(|_| text.to_owned())
+}
+
+/// Where the members find each other: on ports that were free when the cluster began, and that are
+/// kept, since the ensemble remembers them.
+fn peer_addresses(dir: &Path, count: u16) -> anyhow::Result<Vec<String>> {
+    let file = dir.join("coordinator-peers");
+    let known = std::fs::read_to_string(&file).unwrap_or_default();
+    let mut addresses: Vec<String> = known.lines().map(str::to_owned).collect();
+    // All bound at the same time, so that none is given out twice.
+    let mut bound = Vec::new();
+    while addresses.len() < usize::from(count) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        addresses.push(listener.local_addr()?.to_string());
+        bound.push(listener);
+    }
+    std::fs::create_dir_all(dir)?;
+    std::fs::write(&file, addresses.join("\n"))?;
+    addresses.truncate(count.into());
+    Ok(addresses)
+}
+
 /// Starts the coordinator's members; they find each other on ports that are free now.
 async fn start_coordinators(
     arguments: &DevArguments,
     coordination: &Shutdown,
 ) -> anyhow::Result<Vec<RunningServer>> {
-    let count = arguments.coordinators;
+    let count = member_count(&arguments.coordinators).map_err(misuse)?;
     let mut members = BTreeMap::new();
     if count > 1 {
-        // All bound at the same time, so that none is given out twice.
-        let mut bound = Vec::new();
-        for id in 1..=count {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-            let peer_address = listener.local_addr()?.to_string();
+        for (id, peer_address) in (1..).zip(peer_addresses(&arguments.dir, count)?) {
             let member = ConfiguredMember { peer_address, ..ConfiguredMember::default() };
-            members.insert(MemberId(u64::from(id)), member);
-            bound.push(listener);
+            members.insert(MemberId(id), member);
         }
     }
     let mut running = Vec::new();
