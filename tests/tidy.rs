@@ -63,7 +63,7 @@ const COORDINATOR: Order = &[
     ("sessions", &["tree"]),
     ("storage", &["sessions"]),
     ("zoo_cfg", &["storage"]),
-    ("watches", &["storage"]),
+    ("watches", &["zoo_cfg"]),
     ("consensus", &["watches"]),
     ("requests", &["consensus"]),
     ("frontends", &["requests"]),

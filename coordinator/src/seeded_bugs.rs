@@ -1,6 +1,6 @@
 //! Mistakes outside the raft core that can be switched on in builds with the feature
-//! `seeded-bugs`, to see whether tests find them. Other builds have no such switch: [`has`] is always
-//! false there. (The core's own are in `consensus/raft/seeded_bugs.rs`.)
+//! `seeded-bugs`, to see whether tests find them. Other builds have no such switch: [`has`] is
+//! always false there. (The core's own are in `consensus/raft/seeded_bugs.rs`.)
 
 /// A mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -121,7 +121,8 @@ impl FourLetterWords {
         }
         let mut answer = self.report().of_word(&word);
         if answer.len() > FOUR_LETTER_ANSWER_SIZE_MAX {
-            let end = answer.floor_char_boundary(FOUR_LETTER_ANSWER_SIZE_MAX);
+            let mut ends = (0..=FOUR_LETTER_ANSWER_SIZE_MAX).rev();
+            let end = ends.find(|end| answer.is_char_boundary(*end)).unwrap_or(0);
             answer.truncate(end);
             answer.push_str("\n(the rest is left out)\n");
         }

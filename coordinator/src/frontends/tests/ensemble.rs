@@ -187,8 +187,8 @@ async fn members_are_restarted_one_by_one_under_writes() {
         let writer = write_on(client.unwrap(), format!("/writer-{id}"), Arc::clone(&stop));
         writers.push(tokio::spawn(writer));
     }
-    let restarts = 6;
-    for round in 0..restarts {
+    let restarts: u8 = 6;
+    for round in 0..u64::from(restarts) {
         let id = round % 3 + 1;
         trio.stop_one(id).await;
         // The others go on meanwhile.
@@ -205,7 +205,7 @@ async fn members_are_restarted_one_by_one_under_writes() {
         let (done, failures) = writer.await.unwrap();
         assert!(done > 0);
         // Only who was connected to the member that went: what it had just sent is unknown.
-        assert!(failures.len() <= restarts as usize, "{failures:?}");
+        assert!(failures.len() <= usize::from(restarts), "{failures:?}");
         assert!(failures.iter().all(|error| *error == ClientError::Unknown), "{failures:?}");
     }
     trio.stop().await;
