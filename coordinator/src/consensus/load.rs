@@ -162,8 +162,13 @@ pub fn command_of(entry: &Entry) -> Result<(Command, Option<Membership>), Payloa
         EntryKind::Blank => (Command::by_ensemble(Action::Nothing), None),
         EntryKind::Membership => {
             let membership = membership_of(entry)?;
-            let config = config_text(&membership, zxid_of(entry.index));
-            (Command::by_ensemble(Action::SetConfig(config)), Some(membership))
+            let mut members = membership.members.values();
+            let action = match (members.next(), members.next()) {
+                // Of a server that no other could reach, ZooKeeper says nothing either.
+                (Some(alone), None) if alone.peer_address.is_empty() => Action::Nothing,
+                _ => Action::SetConfig(config_text(&membership, zxid_of(entry.index))),
+            };
+            (Command::by_ensemble(action), Some(membership))
         }
     })
 }
