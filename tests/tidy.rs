@@ -65,7 +65,7 @@ const COORDINATOR: Order = &[
     ("zoo_cfg", &["storage"]),
     ("watches", &["zoo_cfg"]),
     ("consensus", &["watches"]),
-    ("requests", &["consensus"]),
+    ("requests", &["consensus", "zoo_cfg"]),
     ("frontends", &["requests"]),
     ("server", &["frontends"]),
 ];

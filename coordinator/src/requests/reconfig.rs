@@ -7,7 +7,8 @@ use ottla_common::coordination::protocol::{CoordinationError, permission};
 use ottla_common::types::MemberId;
 
 use super::Service;
-use crate::consensus::raft::{Member, MemberRole, Membership, MembershipChange};
+use crate::consensus::messages::OrderRefused;
+use crate::consensus::raft::{ChangeRefused, Member, MemberRole, Membership, MembershipChange};
 use crate::tree::{Identity, acl};
 use crate::zoo_cfg::ServerLine;
 
@@ -39,36 +40,68 @@ impl Service {
         }
         let config = self.live().machine().tree().node(CONFIG).cloned();
         let config = config.ok_or(CoordinationError::Unimplemented)?;
-        let text = String::from_utf8_lossy(config.data());
-        let (now, version) = read_config(&text)?;
+        let (now, version) = read_config(&String::from_utf8_lossy(config.data()));
         // A member on its own has no members to change.
         if now.members.is_empty() {
             return Err(CoordinationError::Unimplemented);
         }
-        let path = CONFIG.to_owned();
-        if wanted.from_version.is_some_and(|wanted| wanted != version) {
-            return Err(CoordinationError::BadVersion { path });
+        if wanted.from_version.is_some_and(|wanted| Some(wanted) != version) {
+            return Err(CoordinationError::BadVersion { path: CONFIG.to_owned() });
         }
         let target = wanted.target(&now)?;
         acl::check(&config.acl, permission::WRITE, identities, CONFIG)?;
-        match steps(&now, &target)[..] {
-            [] => Ok(()),
-            [..] => Err(CoordinationError::Unimplemented),
+        for step in steps(&now, &target) {
+            tracing::info!(?step, "a client changes the ensemble's members");
+            self.take_step(step).await?;
         }
+        Ok(())
+    }
+
+    /// Changes one member, and waits until that is in force and known here.
+    async fn take_step(&self, step: MembershipChange) -> Result<(), CoordinationError> {
+        let changed = self.ensemble().change_members(step).await;
+        let index = match changed {
+            Ok(index) => i64::try_from(index).unwrap_or(i64::MAX),
+            Err(OrderRefused::Change(ChangeRefused::NothingToDo)) => return Ok(()),
+            Err(error) => {
+                tracing::info!(%error, "the ensemble's members are not changed");
+                return Err(not_changed(&error));
+            }
+        };
+        let mut applied = self.live().progress();
+        let reached = applied.wait_for(|zxid| zxid.0 >= index).await;
+        reached.map(|_| ()).map_err(|_| CoordinationError::Unavailable)
     }
 }
 
-/// The members and the version of the configuration that the node tells.
-fn read_config(text: &str) -> Result<(Membership, i64), CoordinationError> {
+/// What a client is told of a change that is not made.
+fn not_changed(error: &OrderRefused) -> CoordinationError {
+    match error {
+        OrderRefused::Change(ChangeRefused::Pending | ChangeRefused::LeaderIsNew) => {
+            CoordinationError::ReconfigInProgress
+        }
+        OrderRefused::Change(ChangeRefused::WouldStop | ChangeRefused::NotCaughtUp) => {
+            CoordinationError::NewConfigNoQuorum
+        }
+        OrderRefused::Change(ChangeRefused::NotLeader(_)) | OrderRefused::Unavailable => {
+            CoordinationError::Unavailable
+        }
+        error => refused(&error.to_string()),
+    }
+}
+
+/// The members as the node tells them, and the version that it tells. Members without an address
+/// are not there: they are on their own.
+fn read_config(text: &str) -> (Membership, Option<i64>) {
     let mut now = Membership::default();
-    let mut version = -1;
+    let mut version = None;
     for line in text.lines() {
         match line.strip_prefix("version=") {
-            Some(digits) => version = i64::from_str_radix(digits, 16).unwrap_or(-1),
-            None => join(&mut now.members, line)?,
+            Some(digits) => version = i64::from_str_radix(digits, 16).ok(),
+            None => now.members.extend(read_member(line).ok()),
         }
     }
-    Ok((now, version))
+    (now, version)
 }
 
 type Members = BTreeMap<MemberId, Member>;
@@ -139,8 +172,8 @@ fn refused(reason: &str) -> CoordinationError {
     CoordinationError::BadArguments { reason: reason.to_owned() }
 }
 
-/// Takes in a member as `server.N=…` describes it.
-fn join(members: &mut Members, line: &str) -> Result<(), CoordinationError> {
+/// A member as `server.N=…` describes it.
+fn read_member(line: &str) -> Result<(MemberId, Member), CoordinationError> {
     let server = line.split_once('=').and_then(|(name, value)| {
         let id = name.trim().strip_prefix("server.")?.parse().ok()?;
         Some((MemberId(id), value))
@@ -149,18 +182,27 @@ fn join(members: &mut Members, line: &str) -> Result<(), CoordinationError> {
         return Err(refused("a member is not told as server.N=..."));
     };
     let line = ServerLine::parse(value).map_err(|reason| refused(&reason))?;
-    let Some((host, port)) = line.client else {
-        return Err(refused("a member is told without its clients' port"));
-    };
-    let host = host.unwrap_or_else(|| "0.0.0.0".to_owned());
+    let client_address = line.client.map(|(host, port)| {
+        let host = host.unwrap_or_else(|| "0.0.0.0".to_owned());
+        format!("{host}:{port}")
+    });
     let role = if line.is_observer { MemberRole::Learner } else { MemberRole::Voter };
     let member = Member {
         role,
         rejoining: false,
         peer_address: line.peer_address,
-        client_address: format!("{host}:{port}"),
+        client_address: client_address.unwrap_or_default(),
         election_address: line.election_address,
     };
+    Ok((id, member))
+}
+
+/// Takes in a member that a client describes.
+fn join(members: &mut Members, line: &str) -> Result<(), CoordinationError> {
+    let (id, member) = read_member(line)?;
+    if member.client_address.is_empty() {
+        return Err(refused("a member is told without its clients' port"));
+    }
     let same = |other: &Member| {
         other.peer_address == member.peer_address
             || other.election_address == member.election_address
@@ -224,6 +266,19 @@ mod tests {
             ]
         );
         assert_eq!(steps(&now, &now.members), []);
+    }
+
+    #[test]
+    fn the_node_tells_members_and_version() {
+        let (now, version) =
+            read_config(&[THREE[0], "server.9=b:1:2:observer;c:3", "version=1f"].join(
+                "
+",
+            ));
+        assert_eq!(version, Some(31));
+        assert!(now.members.keys().eq([&MemberId(1), &MemberId(9)]));
+        assert_eq!(now.members[&MemberId(9)].client_address, "c:3");
+        assert_eq!(read_config("server.1=:0:0:participant\nversion=1").0.members.len(), 0);
     }
 
     #[test]
