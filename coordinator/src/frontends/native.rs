@@ -297,7 +297,8 @@ async fn keep_alive<T>(
 async fn send(sink: &mut Writer, hello: &ServerHello) -> Result<(), CodecError> {
     let mut bytes = BytesMut::new();
     encode_frame(hello, FRAME_SIZE_MAX, &mut bytes)?;
-    Ok(sink.write_all(&bytes).await?)
+    sink.write_all(&bytes).await?;
+    Ok(sink.flush().await?)
 }
 
 /// Sends what is put into the outbox until the connection ends, and then says why.
@@ -313,6 +314,7 @@ async fn send_all(mut sink: Writer, outbox: &Outbox) -> Ending {
                 encode(outgoing, &mut bytes)?;
             }
             sink.write_all(&bytes).await?;
+            sink.flush().await?;
             bytes.clear();
             if bytes.capacity() > 4 * BATCH_SIZE {
                 bytes = BytesMut::new();

@@ -9,6 +9,7 @@ mod kafka;
 mod order;
 mod raw;
 mod sessions;
+mod strangers;
 mod subscriptions;
 mod zookeeper;
 

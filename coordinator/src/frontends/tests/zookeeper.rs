@@ -15,11 +15,11 @@ use crate::frontends::zookeeper::messages::*;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A client of ZooKeeper's protocol that knows nothing more than messages.
-struct Client {
-    stream: TcpStream,
+pub struct Client {
+    pub stream: TcpStream,
     read: BytesMut,
     next_xid: i32,
-    session: ConnectResponse,
+    pub session: ConnectResponse,
 }
 
 /// What a member sends.
@@ -30,7 +30,7 @@ enum Heard {
 }
 
 impl Client {
-    async fn open(address: SocketAddr) -> Self {
+    pub async fn open(address: SocketAddr) -> Self {
         let hello = ConnectRequest {
             time_out: 10_000,
             passwd: Some(vec![0; 16]),
@@ -41,7 +41,7 @@ impl Client {
     }
 
     /// The hello's answer; none if the member hung up instead.
-    async fn hello(address: SocketAddr, hello: &ConnectRequest) -> Option<Self> {
+    pub async fn hello(address: SocketAddr, hello: &ConnectRequest) -> Option<Self> {
         let stream = TcpStream::connect(address).await.unwrap();
         let session = ConnectResponse::default();
         let mut client = Self { stream, read: BytesMut::new(), next_xid: 0, session };
@@ -50,7 +50,7 @@ impl Client {
         Some(client)
     }
 
-    fn resumption(&self) -> ConnectRequest {
+    pub fn resumption(&self) -> ConnectRequest {
         ConnectRequest {
             time_out: 10_000,
             session_id: self.session.session_id,
@@ -129,7 +129,7 @@ impl Client {
         }
     }
 
-    async fn create(&mut self, path: &str, flags: i32) -> Result<String, i32> {
+    pub async fn create(&mut self, path: &str, flags: i32) -> Result<String, i32> {
         match self.ask(Request::Create(create(path, flags))).await? {
             Response::Create(response) => Ok(response.path),
             other => panic!("{other:?}"),
@@ -147,7 +147,7 @@ impl Client {
         }
     }
 
-    async fn is_closed(&mut self) -> bool {
+    pub async fn is_closed(&mut self) -> bool {
         self.message().await.is_none()
     }
 }
