@@ -10,6 +10,7 @@ pub mod config;
 pub mod controller;
 pub mod error;
 pub mod handlers;
+pub mod internal_topics;
 pub mod limits;
 pub mod metadata;
 pub mod network;

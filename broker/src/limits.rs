@@ -86,6 +86,12 @@ pub const ELECTIONS_PER_MULTI_MAX: usize = 500;
 /// Topics that one Metadata request may bring into being.
 pub const AUTO_CREATED_TOPICS_MAX: usize = 100;
 
+/// Requests of one shard of an internal topic that may wait for their answers.
+pub const WAITING_REQUESTS_PER_SHARD_MAX: usize = 100_000;
+
+/// Bytes of records that one turn of a shard may write.
+pub const RECORDS_PER_TURN_SIZE_MAX: usize = 64 * 1024 * 1024;
+
 const _: () = assert!(READ_SIZE_MIN <= READ_SIZE && FRAME_COPY_SIZE_MAX < READ_SIZE);
 const _: () = assert!(UNCHECKED_FRAME_SIZE_MAX <= READ_SIZE && READ_SIZE < FRAME_SIZE_MAX);
 const _: () = assert!(FRAME_SIZE_MAX <= REQUEST_MEMORY_MIN);

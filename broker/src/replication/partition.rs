@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use ottla_common::clock::wall_time_ms;
 use ottla_common::kafka::error_code::ErrorCode;
 use ottla_common::kafka::wire::{FileRegion, Records};
@@ -187,6 +188,14 @@ impl Partition {
         }
     }
 
+    /// The leader epoch in which this broker leads it, if it does.
+    pub fn leadership(&self) -> Option<i32> {
+        match &*self.role.read() {
+            Role::Leader { leader_epoch, .. } => Some(*leader_epoch),
+            Role::NotLeader { .. } => None,
+        }
+    }
+
     fn check_leads(&self, current_leader_epoch: i32) -> Result<(), ErrorCode> {
         self.check_leader_epoch(current_leader_epoch)?;
         if self.is_leader() { Ok(()) } else { Err(ErrorCode::NotLeaderOrFollower) }
@@ -195,20 +204,39 @@ impl Partition {
     /// Appends records as the leader. Their order is fixed when it returns;
     /// [`Partition::committed`] tells when they are safe.
     pub fn append(&self, request: AppendRequest) -> Result<Appended, AppendRefused> {
+        self.append_from(AppendOrigin::Client, None, request)
+    }
+
+    /// Appends this broker's own records, to be committed by all in-sync replicas, if it still
+    /// leads in `expected_leader_epoch`.
+    pub fn append_own(
+        &self,
+        records: Bytes,
+        expected_leader_epoch: i32,
+    ) -> Result<Appended, AppendRefused> {
+        let request = AppendRequest { records, acks: ACKS_ALL };
+        self.append_from(AppendOrigin::Coordinator, Some(expected_leader_epoch), request)
+    }
+
+    fn append_from(
+        &self,
+        origin: AppendOrigin,
+        expected_leader_epoch: Option<i32>,
+        request: AppendRequest,
+    ) -> Result<Appended, AppendRefused> {
         let settings = self.settings.load();
         let refused = |code| AppendRefused::new(code, self.log.log_start_offset());
         let role = self.role.read();
         let Role::Leader { leader_epoch, isr, .. } = &*role else {
             return Err(refused(ErrorCode::NotLeaderOrFollower));
         };
+        if expected_leader_epoch.is_some_and(|expected| expected != *leader_epoch) {
+            return Err(refused(ErrorCode::NotLeaderOrFollower));
+        }
         if request.acks == ACKS_ALL && isr.len() < settings.min_insync {
             return Err(refused(ErrorCode::NotEnoughReplicas));
         }
-        let append = LeaderAppend {
-            leader_epoch: *leader_epoch,
-            origin: AppendOrigin::Client,
-            now_ms: wall_time_ms(),
-        };
+        let append = LeaderAppend { leader_epoch: *leader_epoch, origin, now_ms: wall_time_ms() };
         let info = self
             .log
             .append_as_leader(request.records, append)
