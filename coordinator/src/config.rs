@@ -12,6 +12,7 @@
 //! | `peer.auth` | `key` | `none`: whoever reaches the peer port is believed |
 //! | `election.timeout.ms` | 300 | after what time without a leader one is elected, at least |
 //! | `heartbeat.interval.ms` | 50 | how often a leader says that it is there |
+//! | `leader.patience.ms` | 5000 | how long a request waits while no member leads |
 //! | `session.timeout.min.ms` | 1000 | the shortest session timeout that is granted |
 //! | `session.timeout.max.ms` | 120000 | the longest |
 //! | `disconnect.grace.ms` | 500 | how long a session whose client left may come back |

@@ -136,6 +136,9 @@ pub const PEER_MESSAGES_QUEUED_MAX: usize = 8_192;
 /// How many bytes of messages may wait to be sent to one member.
 pub const PEER_BYTES_QUEUED_MAX: usize = 64 * 1024 * 1024;
 
+/// The most members that are answered though nobody has named them yet.
+pub const PEER_GUESTS_MAX: usize = 16;
+
 /// How long two members may take to come to know each other, in milliseconds.
 pub const PEER_HANDSHAKE_DEADLINE_MS: u64 = 2_000;
 

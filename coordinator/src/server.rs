@@ -192,6 +192,7 @@ fn ensemble_options(config: &Config) -> EnsembleOptions {
         membership,
         election_timeout_ms: config.ensemble.election_timeout_ms,
         heartbeat_interval_ms: config.ensemble.heartbeat_interval_ms,
+        patience_ms: config.ensemble.leader_patience_ms,
         ..defaults
     }
 }

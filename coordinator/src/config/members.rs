@@ -12,13 +12,14 @@ use ottla_common::config::{ConfigError, Settings};
 use ottla_common::types::MemberId;
 
 /// The names of these options.
-pub const KEYS: [&str; 6] = [
+pub const KEYS: [&str; 7] = [
     "members",
     "peer.listen",
     "peer.key",
     "peer.auth",
     "election.timeout.ms",
     "heartbeat.interval.ms",
+    "leader.patience.ms",
 ];
 
 /// A member as it is configured.
@@ -57,6 +58,8 @@ pub struct EnsembleConfig {
     pub election_timeout_ms: u64,
     /// `heartbeat.interval.ms`
     pub heartbeat_interval_ms: u64,
+    /// `leader.patience.ms`
+    pub leader_patience_ms: u64,
 }
 
 impl Default for EnsembleConfig {
@@ -67,6 +70,7 @@ impl Default for EnsembleConfig {
             peer_key: PeerKey::default(),
             election_timeout_ms: 300,
             heartbeat_interval_ms: 50,
+            leader_patience_ms: 5_000,
         }
     }
 }
@@ -106,7 +110,16 @@ impl EnsembleConfig {
             defaults.election_timeout_ms.max(4 * heartbeat_interval_ms),
             4 * heartbeat_interval_ms..=120_000,
         )?;
-        Ok(Self { members, peer_listen, peer_key, election_timeout_ms, heartbeat_interval_ms })
+        let leader_patience_ms =
+            settings.number("leader.patience.ms", defaults.leader_patience_ms, 100..=600_000)?;
+        Ok(Self {
+            members,
+            peer_listen,
+            peer_key,
+            election_timeout_ms,
+            heartbeat_interval_ms,
+            leader_patience_ms,
+        })
     }
 }
 

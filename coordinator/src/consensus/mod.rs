@@ -67,6 +67,8 @@ pub struct EnsembleOptions {
     pub election_timeout_ms: u64,
     /// How often a leader tells that it is alive, in milliseconds.
     pub heartbeat_interval_ms: u64,
+    /// How long a proposal or a read waits for a leader, in milliseconds.
+    pub patience_ms: u64,
     /// Its folder.
     pub folder: PathBuf,
     /// How its log is laid out.
@@ -95,6 +97,7 @@ impl EnsembleOptions {
             membership: Membership::of_voters([member_id]),
             election_timeout_ms: 300,
             heartbeat_interval_ms: 50,
+            patience_ms: 5_000,
             folder: folder.into(),
             wal: WalOptions::default(),
             snapshot_after_records: 100_000,

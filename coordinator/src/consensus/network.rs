@@ -62,7 +62,9 @@ impl PeerNetwork {
             memory: Arc::new(Semaphore::new(PEER_BYTES_RECEIVED_MAX)),
         });
         let NetworkOptions { listener, key } = options;
-        let options = PeerOptions { member_id, key };
+        let own = configured.members.get(&member_id);
+        let address = own.map_or_else(String::new, |own| own.peer_address.clone());
+        let options = PeerOptions { member_id, address, key };
         let peers = Peers::start(options, listener, Arc::clone(&ear), shutdown);
         Self { peers, ear, configured, at_start: None, runtime: Handle::current() }
     }

@@ -143,7 +143,7 @@ fn build(
         new_cluster_id: Uuid::random()?,
         ..RaftConfig::new(member_id)
     };
-    let config = NodeConfig::new(raft, run);
+    let config = NodeConfig { patience_ms: options.patience_ms, ..NodeConfig::new(raft, run) };
     let tick = Duration::from_millis(config.tick_ms);
     let now = Now { monotonic_ms: clock.monotonic_ms(), wall_time_ms: clock.wall_time_ms() };
     let driver = Driver {

@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 
-use super::handshake::{self, HandshakeError, Side};
+use super::handshake::{self, Dialler, HandshakeError, Side};
 use super::{Incoming, PeerMessage, Receiver, Shared};
 use crate::limits::{PEER_FRAME_SIZE_MAX, PEER_HANDSHAKE_DEADLINE_MS, PEER_HANDSHAKES_MAX};
 
@@ -49,7 +49,8 @@ where
         shared.shutdown.spawn(async move {
             let greeted = greet(&owner, stream, peer).await;
             drop(place);
-            if let Some((stream, from, read)) = greeted {
+            if let Some((stream, Dialler { member_id: from, address, read })) = greeted {
+                owner.welcome(from, address);
                 let end = Arc::new(Notify::new());
                 owner.arrive(from, Incoming { number, end: Arc::clone(&end) });
                 let result = tokio::select! {
@@ -71,12 +72,13 @@ async fn greet<M: PeerMessage, R: Receiver<M>>(
     shared: &Shared<M, R>,
     mut stream: TcpStream,
     peer: SocketAddr,
-) -> Option<(TcpStream, MemberId, BytesMut)> {
+) -> Option<(TcpStream, Dialler)> {
     let _ = stream.set_nodelay(true);
     let side = Side {
         member_id: shared.options.member_id,
         key: &shared.options.key,
         cluster_id: shared.receiver.cluster_id(),
+        address: &shared.options.address,
     };
     let deadline = Duration::from_millis(PEER_HANDSHAKE_DEADLINE_MS);
     let greeted = handshake::accept(&mut stream, &side, |id| shared.is_member(id));
@@ -85,7 +87,7 @@ async fn greet<M: PeerMessage, R: Receiver<M>>(
         () = shared.shutdown.stopped() => return None,
     };
     match greeted {
-        Ok(Ok((from, read))) => Some((stream, from, read)),
+        Ok(Ok(dialler)) => Some((stream, dialler)),
         Ok(Err(error @ (HandshakeError::Codec(CodecError::Io(_)) | HandshakeError::NotAPeer))) => {
             tracing::debug!(%peer, %error, "no handshake with a member");
             None

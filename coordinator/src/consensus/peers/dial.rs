@@ -69,6 +69,7 @@ async fn connect<M: PeerMessage, R: Receiver<M>>(
         member_id: shared.options.member_id,
         key: &shared.options.key,
         cluster_id: shared.receiver.cluster_id(),
+        address: &shared.options.address,
     };
     let connecting = async {
         let mut stream = TcpStream::connect(address).await?;

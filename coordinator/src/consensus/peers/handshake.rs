@@ -1,7 +1,7 @@
 //! How two members come to know each other.
 //!
 //! ```text
-//! dialler   Hello     { magic, version, from, to, cluster_id, nonce }
+//! dialler   Hello     { magic, version, from, to, cluster_id, address, nonce }
 //! acceptor  Challenge { cluster_id, nonce, proof }      or Refused { reason }
 //! dialler   Proof     { proof }
 //! acceptor  Welcome                                     or Refused { reason }
@@ -46,6 +46,8 @@ struct Hello {
     from: MemberId,
     to: MemberId,
     cluster_id: Option<Uuid>,
+    /// Where the dialler accepts connections itself.
+    address: String,
     nonce: Nonce,
 }
 
@@ -67,6 +69,18 @@ pub struct Side<'a> {
     pub member_id: MemberId,
     pub key: &'a [u8],
     pub cluster_id: Option<Uuid>,
+    /// Where it accepts connections.
+    pub address: &'a str,
+}
+
+/// Who has dialled.
+#[derive(Debug)]
+pub struct Dialler {
+    pub member_id: MemberId,
+    /// Where it accepts connections itself.
+    pub address: String,
+    /// What was read behind its proof.
+    pub read: BytesMut,
 }
 
 /// Why two members do not speak with each other.
@@ -111,6 +125,7 @@ pub async fn dial(
         from: side.member_id,
         to,
         cluster_id: side.cluster_id,
+        address: side.address.to_owned(),
         nonce: nonce()?,
     };
     let said = encode_message(&hello)?;
@@ -133,12 +148,13 @@ pub async fn dial(
     }
 }
 
-/// The acceptor's side. Returns who dialled, and what was read behind its proof.
+/// The acceptor's side. Returns who dialled: a member that is known, or one that certainly is of
+/// the same ensemble; it may have been added while this one was away.
 pub async fn accept(
     stream: &mut TcpStream,
     side: &Side<'_>,
     is_member: impl Fn(MemberId) -> bool,
-) -> Result<(MemberId, BytesMut), HandshakeError> {
+) -> Result<Dialler, HandshakeError> {
     let mut read = BytesMut::new();
     let hello: Hello = receive(stream, &mut read).await?;
     if hello.magic != MAGIC {
@@ -160,7 +176,8 @@ pub async fn accept(
         if hello.to != side.member_id {
             return Err(HandshakeError::NotMe(hello.to));
         }
-        if hello.from == side.member_id || !is_member(hello.from) {
+        let is_of_ours = side.cluster_id.is_some() && hello.cluster_id == side.cluster_id;
+        if hello.from == side.member_id || !(is_of_ours || is_member(hello.from)) {
             return Err(HandshakeError::NotAMember(hello.from));
         }
         Ok(())
@@ -169,7 +186,7 @@ pub async fn accept(
         return refuse(stream, error).await;
     }
     send(stream, &Answer::Welcome).await?;
-    Ok((hello.from, read))
+    Ok(Dialler { member_id: hello.from, address: hello.address, read })
 }
 
 async fn refuse<T>(stream: &mut TcpStream, error: HandshakeError) -> Result<T, HandshakeError> {

@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::refusals::Refusals;
-use crate::limits::{PEER_BYTES_QUEUED_MAX, PEER_MESSAGES_QUEUED_MAX};
+use crate::limits::{PEER_BYTES_QUEUED_MAX, PEER_GUESTS_MAX, PEER_MESSAGES_QUEUED_MAX};
 
 /// What members say to each other.
 pub trait PeerMessage: Serialize + DeserializeOwned + Send + 'static {
@@ -60,6 +60,8 @@ pub trait Receiver<M>: Send + Sync + 'static {
 pub struct PeerOptions {
     /// This member.
     pub member_id: MemberId,
+    /// Where the others reach it.
+    pub address: String,
     /// The secret that all members share; empty if they trust everybody who reaches them.
     pub key: Arc<[u8]>,
 }
@@ -69,6 +71,7 @@ impl std::fmt::Debug for PeerOptions {
         let key = if self.key.is_empty() { "none" } else { "hidden" };
         f.debug_struct("PeerOptions")
             .field("member_id", &self.member_id)
+            .field("address", &self.address)
             .field("key", &key)
             .finish()
     }
@@ -95,6 +98,8 @@ struct Shared<M, R> {
     options: PeerOptions,
     receiver: Arc<R>,
     peers: Mutex<BTreeMap<MemberId, Peer<M>>>,
+    /// Members that nobody has named yet, but who have proved that they belong to the ensemble.
+    guests: Mutex<BTreeMap<MemberId, String>>,
     /// Who is connected to us, with what ends that connection when a newer one comes.
     incoming: Mutex<HashMap<MemberId, Incoming>>,
     refusals: Refusals,
@@ -134,6 +139,7 @@ impl<M: PeerMessage, R: Receiver<M>> Peers<M, R> {
             options,
             receiver,
             peers: Mutex::default(),
+            guests: Mutex::default(),
             incoming: Mutex::default(),
             refusals: Refusals::default(),
             shutdown: shutdown.clone(),
@@ -145,27 +151,12 @@ impl<M: PeerMessage, R: Receiver<M>> Peers<M, R> {
     /// Says who the other members are and where: those that are new are dialled, connections to
     /// those that are gone are closed.
     pub fn set_members(&self, addresses: &BTreeMap<MemberId, String>) {
-        let mut peers = self.shared.peers.lock();
-        let own = self.shared.options.member_id;
-        peers.retain(|id, peer| addresses.get(id) == Some(&peer.address));
-        for (id, address) in addresses.iter().filter(|(id, _)| **id != own) {
-            peers.entry(*id).or_insert_with(|| {
-                let dialling = dial::dial(Arc::downgrade(&self.shared), *id, address.clone());
-                Peer {
-                    address: address.clone(),
-                    link: None,
-                    _dialling: AbortOnDropHandle::new(self.shared.shutdown.spawn(dialling)),
-                }
-            });
-        }
-        drop(peers);
-        self.shared.incoming.lock().retain(|id, incoming| {
-            let stays = addresses.contains_key(id);
-            if !stays {
-                incoming.end.notify_one();
-            }
-            stays
-        });
+        let mut all = addresses.clone();
+        let mut guests = self.shared.guests.lock();
+        guests.retain(|id, _| !addresses.contains_key(id));
+        all.extend(guests.iter().map(|(id, address)| (*id, address.clone())));
+        drop(guests);
+        self.shared.meet(&all);
     }
 
     /// Queues a message for a member. Returns whether it was taken: it is not if the member is not
@@ -190,6 +181,42 @@ impl<M: PeerMessage, R: Receiver<M>> Peers<M, R> {
 }
 
 impl<M: PeerMessage, R: Receiver<M>> Shared<M, R> {
+    /// Dials those who are new, and lets go of those who are gone.
+    fn meet(self: &Arc<Self>, addresses: &BTreeMap<MemberId, String>) {
+        let mut peers = self.peers.lock();
+        let own = self.options.member_id;
+        peers.retain(|id, peer| addresses.get(id) == Some(&peer.address));
+        for (id, address) in addresses.iter().filter(|(id, _)| **id != own) {
+            peers.entry(*id).or_insert_with(|| self.peer(*id, address.clone()));
+        }
+        drop(peers);
+        self.incoming.lock().retain(|id, incoming| {
+            let stays = addresses.contains_key(id);
+            if !stays {
+                incoming.end.notify_one();
+            }
+            stays
+        });
+    }
+
+    fn peer(self: &Arc<Self>, id: MemberId, address: String) -> Peer<M> {
+        let dialling = dial::dial(Arc::downgrade(self), id, address.clone());
+        let _dialling = AbortOnDropHandle::new(self.shutdown.spawn(dialling));
+        Peer { address, link: None, _dialling }
+    }
+
+    /// A member that is not known here has proved that it belongs to the ensemble: it gets answers.
+    fn welcome(self: &Arc<Self>, id: MemberId, address: String) {
+        let mut guests = self.guests.lock();
+        if self.is_member(id) || address.is_empty() || guests.len() >= PEER_GUESTS_MAX {
+            return;
+        }
+        tracing::info!(member_id = %id, address, "met a member that was not known here");
+        guests.insert(id, address.clone());
+        drop(guests);
+        self.peers.lock().entry(id).or_insert_with(|| self.peer(id, address));
+    }
+
     /// Opens the way to a member that has just been connected.
     fn open(&self, to: MemberId) -> Option<(mpsc::Receiver<M>, Arc<AtomicUsize>)> {
         let (queue, queued) = mpsc::channel(PEER_MESSAGES_QUEUED_MAX);

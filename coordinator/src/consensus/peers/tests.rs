@@ -59,7 +59,8 @@ impl Member {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (heard, hears) = mpsc::unbounded_channel();
-        let options = PeerOptions { member_id: MemberId(id), key: key.as_bytes().into() };
+        let key = key.as_bytes().into();
+        let options = PeerOptions { member_id: MemberId(id), address: address.clone(), key };
         let shutdown = Shutdown::new();
         let ear = Arc::new(Ear { cluster_id, heard });
         let peers = Peers::start(options, listener, ear, &shutdown);
@@ -114,7 +115,7 @@ async fn who_has_another_key_or_another_ensemble_or_is_unknown_is_not_heard() {
     let mut one = Member::start(1, "key", cluster(1)).await;
     let wrong_key = Member::start(2, "Key", cluster(1)).await;
     let other_cluster = Member::start(3, "key", cluster(2)).await;
-    let unknown = Member::start(4, "key", cluster(1)).await;
+    let unknown = Member::start(4, "key", None).await;
     let mut right = Member::start(5, "key", None).await;
     let (two, three) = ((2, &wrong_key), (3, &other_cluster));
     one.meet(&[two, three, (5, &right)]);
@@ -133,6 +134,23 @@ async fn who_has_another_key_or_another_ensemble_or_is_unknown_is_not_heard() {
     for member in [one, wrong_key, other_cluster, unknown, right] {
         member.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_member_that_nobody_has_named_is_answered_if_it_belongs_to_the_ensemble() {
+    let cluster_id = Some(Uuid([1; 16]));
+    let mut one = Member::start(1, "key", cluster_id).await;
+    let mut added = Member::start(4, "key", cluster_id).await;
+    added.meet(&[(1, &one)]);
+    added.hears(Heard::Connected(MemberId(1))).await;
+    one.hears(Heard::Connected(MemberId(4))).await;
+    assert!(one.peers.send(MemberId(4), "who are you?".to_owned()));
+    added.hears(Heard::Said(MemberId(1), "who are you?".to_owned())).await;
+    // It stays while the others change, until it is named itself.
+    one.peers.set_members(&BTreeMap::new());
+    assert!(one.peers.is_connected(MemberId(4)));
+    one.stop().await;
+    added.stop().await;
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::consensus::Leadership;
 use crate::consensus::raft::{Member as Seat, Membership, Standing};
 
 /// An ensemble whose members are started and stopped one by one.
@@ -50,6 +51,10 @@ impl Trio {
         let wal = WalOptions { segment_size: 64 * 1024, allocate_step: 4096 };
         let options = EnsembleOptions {
             membership: self.membership(),
+            // Machines that run tests may be busy.
+            election_timeout_ms: 1_000,
+            heartbeat_interval_ms: 100,
+            patience_ms: 60_000,
             wal,
             ..EnsembleOptions::new(MemberId(id), self.folders[&id].path())
         };
@@ -87,12 +92,18 @@ impl Trio {
     async fn leader(&self) -> u64 {
         let mut leadership = self.any().ensemble.leadership();
         loop {
-            let leader_id = leadership.wait_for(|now| now.leader_id.is_some()).await.unwrap();
-            let leader_id = leader_id.leader_id.unwrap().0;
-            if self.running.get(&leader_id).is_some_and(|member| member.ensemble.is_leader()) {
-                return leader_id;
+            let now = *leadership.wait_for(|now| now.leader_id.is_some()).await.unwrap();
+            let leader_id = now.leader_id.unwrap();
+            let leads = |now: &Leadership| now.leader_id == Some(leader_id);
+            let Some(member) = self.running.get(&leader_id.0) else {
+                leadership.changed().await.unwrap();
+                continue;
+            };
+            let mut own = member.ensemble.leadership();
+            tokio::select! {
+                _ = own.wait_for(leads) => return leader_id.0,
+                _ = leadership.changed() => {}
             }
-            tokio::task::yield_now().await;
         }
     }
 
@@ -103,17 +114,16 @@ impl Trio {
 
     /// Waits until all running members have applied the same, and compares them.
     async fn settle(&self) {
-        for member in self.running.values() {
-            member.ensemble.read_barrier().await.unwrap();
-        }
         loop {
+            for member in self.running.values() {
+                member.ensemble.read_barrier().await.unwrap();
+            }
             let states: Vec<_> =
                 self.running.values().map(|member| member.live.machine()).collect();
             if states.iter().all(|state| state.zxid() == states[0].zxid()) {
                 assert!(states.iter().all(|state| state.digest() == states[0].digest()));
                 return;
             }
-            tokio::task::yield_now().await;
         }
     }
 }
@@ -241,7 +251,7 @@ async fn a_member_that_lost_its_data_comes_back_as_a_voter_by_itself() {
         if status.standing == Standing::Voter && status.membership.is_voter(MemberId(follower)) {
             break;
         }
-        tokio::task::yield_now().await;
+        trio.member(follower).ensemble.read_barrier().await.unwrap();
     }
     trio.settle().await;
     assert_eq!(names(trio.member(follower)), 20);

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::server::{RunningServer, Server};
 
 /// How long anything may take before a test gives up.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A member with a folder of its own.
 pub struct Member {
