@@ -267,7 +267,14 @@ fn open_newest(
         file.truncate(position)?;
         allocated = position;
     }
-    // What was read may be in the page cache only. From here on it counts as flushed.
+    // What was read may be in the page cache only. From here on it counts as flushed. If the last
+    // flush failed, the system takes the batch for flushed although it is not: written again, it is
+    // flushed again.
+    let (batch_position, batch_size) =
+        (reader.batch_position(), position - reader.batch_position());
+    let batch_size = usize::try_from(batch_size).unwrap_or(usize::MAX);
+    let batch = file.read_up_to(batch_position, batch_size)?;
+    file.write_all_at(&batch, batch_position)?;
     file.sync()?;
     let mut active = Active { file, salt: reader.salt(), position, allocated };
     active.reserve(position, options)?;

@@ -36,6 +36,7 @@ pub struct SegmentReader {
     path: PathBuf,
     salt: u32,
     position: u64,
+    batch_position: u64,
     length: u64,
     next_index: u64,
 }
@@ -59,8 +60,9 @@ impl SegmentReader {
             let reason = format!("its name says {first_index}, its header {}", header.first_index);
             return Err(StorageError::corrupt(&path, 0, reason));
         }
-        let position = SEGMENT_HEADER_SIZE as u64;
-        Ok(Self { reader, path, salt: header.salt, position, length, next_index: first_index })
+        let (salt, position) = (header.salt, SEGMENT_HEADER_SIZE as u64);
+        let (batch_position, next_index) = (position, first_index);
+        Ok(Self { reader, path, salt, position, batch_position, length, next_index })
     }
 
     /// The file.
@@ -76,6 +78,11 @@ impl SegmentReader {
     /// Where the next record begins.
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// Where the batch of the last record began.
+    pub fn batch_position(&self) -> u64 {
+        self.batch_position
     }
 
     /// The index of the next record.
@@ -120,6 +127,9 @@ impl SegmentReader {
         let mut padding = [0; RECORD_ALIGNMENT];
         let padding_size = size - RECORD_HEADER_SIZE - payload_size;
         self.read_exact(padding.get_mut(..padding_size).unwrap_or_default())?;
+        if parsed.batch_first == parsed.index {
+            self.batch_position = self.position;
+        }
         self.position += size as u64;
         self.next_index += 1;
         Ok(Step::Record(Entry {
