@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -45,6 +46,8 @@ const REQUEST_OVERHEAD: usize = 256;
 struct Requests {
     stream: Reader,
     read: BytesMut,
+    /// Some have come: the client uses this connection and relies on none before it any more.
+    has_any: Arc<AtomicBool>,
 }
 
 /// A frame whose request this member does not know.
@@ -60,7 +63,8 @@ pub async fn serve(arrival: Arrival, service: Arc<Service>, shutdown: Shutdown) 
     let Arrival { stream, peer, mut read, connection, .. } = arrival;
     let _ = read.split_to(PREAMBLE.len());
     let (stream, mut sink) = stream.into_split();
-    let mut requests = Requests { stream, read };
+    let has_spoken = Arc::new(AtomicBool::new(false));
+    let mut requests = Requests { stream, read, has_any: Arc::clone(&has_spoken) };
     let deadline = Duration::from_millis(HELLO_DEADLINE_MS);
     let hello = tokio::select! {
         hello = tokio::time::timeout(deadline, requests.hello()) => hello,
@@ -112,7 +116,10 @@ pub async fn serve(arrival: Arrival, service: Arc<Service>, shutdown: Shutdown) 
         Ok(()) => converse(requests, sink, conversation, (&service, &outbox, &shutdown)).await,
         Err(_) => Ending::ClientLeft,
     };
-    let client_left = ending == Ending::ClientLeft && !shutdown.is_stopping();
+    // A client that never used this connection may have come here before it went to another member,
+    // be served there by now, and rely on its whole timeout.
+    let has_spoken = has_spoken.load(Ordering::Relaxed);
+    let client_left = has_spoken && ending == Ending::ClientLeft && !shutdown.is_stopping();
     service.connection_ended(session_id, connection_id, client_left);
     tracing::debug!(%peer, client_name, session_id = %session_id, ?ending, "connection ended");
 }
@@ -135,7 +142,7 @@ async fn serve_administrator(
     let serving = async {
         send(&mut sink, &hello).await?;
         let administrator = Administrator::new(peer.ip());
-        let Requests { stream, read } = requests;
+        let Requests { stream, read, .. } = requests;
         admin::serve((stream, sink), read, (service, administrator)).await
     };
     let served = tokio::select! {
@@ -236,6 +243,7 @@ impl Requests {
     ) -> Result<(), CodecError> {
         let budget = Arc::new(Semaphore::new(REQUEST_BYTES_IN_FLIGHT_MAX));
         while let Some(frame) = self.next(REQUEST_SIZE_MAX).await? {
+            self.has_any.store(true, Ordering::Relaxed);
             service.touch(session_id);
             let size = u32::try_from(frame.len() + REQUEST_OVERHEAD).unwrap_or(u32::MAX);
             let (xid, ask) = match decode_message(&frame) {

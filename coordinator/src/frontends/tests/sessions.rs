@@ -56,6 +56,24 @@ async fn a_session_that_comes_back_in_time_goes_on_with_its_ephemerals() {
     }
 }
 
+/// A client that goes elsewhere before its welcome comes may be served there by the time this
+/// member carries the old hello out: it relies on the timeout that it was told there.
+#[tokio::test]
+async fn a_connection_that_is_never_used_does_not_shorten_its_session_at_its_end() {
+    let member = Member::start_with(|config| config.disconnect_grace_ms = 1).await;
+    let mut client = RawClient::open(member.address, 20_000).await;
+    client.create("/a", CreateMode::Ephemeral).await.unwrap();
+    let SessionGrant { session_id, password, .. } = client.grant.clone();
+    drop(RawClient::resume(member.address, session_id, password).await.unwrap());
+    let mut other = member.connect().await;
+    let mut later = RawClient::open(member.address, 20_000).await;
+    later.create("/b", CreateMode::Ephemeral).await.unwrap();
+    other.ask(add_watch("/", true)).await.unwrap();
+    drop(later);
+    assert_eq!(other.event().await.path, "/b");
+    assert!(other.exists("/a").await);
+}
+
 #[tokio::test]
 async fn a_session_that_moves_leaves_its_old_connection_behind() {
     let member = Member::start().await;
