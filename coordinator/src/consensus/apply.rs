@@ -9,7 +9,6 @@ use std::thread::JoinHandle;
 use ottla_common::clock::Clock;
 use ottla_common::types::{MemberId, Zxid};
 
-use super::Applied;
 use super::driver::Letter;
 use super::intake::{Intake, Waiting};
 use super::load::{command_of, zxid_of};
@@ -17,6 +16,7 @@ use super::mailbox::Mailbox;
 use super::node::Input;
 use super::raft::{Entry, EntryKind, Membership, SnapshotMeta};
 use super::snapshotter::Snapshotter;
+use super::{Applied, ProposeError};
 use crate::sessions::keeper::Keeper;
 use crate::tree::{Command, Origin, Outcome, PayloadError, StateMachine};
 use crate::watches::LiveState;
@@ -54,6 +54,11 @@ impl ApplyQueue {
             self.backlog.fetch_add(size_of(entries), Ordering::AcqRel);
         }
         self.jobs.put(job);
+    }
+
+    /// What waits, without waiting for more.
+    pub fn take_now(&self) -> Vec<ApplyJob> {
+        self.jobs.take_now()
     }
 
     /// How many bytes of entries wait to be applied.
@@ -96,7 +101,18 @@ pub struct UnknownEntry {
 
 impl Applier {
     /// Applies entries, in the order of the log, and answers those of them that were proposed here.
+    ///
+    /// Entries that a snapshot from elsewhere has brought are left out: they may have been
+    /// committed here while it was being put in the place of the log.
     pub fn apply(&mut self, entries: &[Entry]) -> Result<(), UnknownEntry> {
+        let applied = self.live.zxid();
+        let known = entries.partition_point(|entry| zxid_of(entry.index) <= applied);
+        let (known, entries) = entries.split_at(known);
+        for number in known.iter().filter_map(|entry| self.own_number(entry)) {
+            if let Some(waiting) = self.intake.take(number) {
+                waiting.done(Err(ProposeError::Unknown));
+            }
+        }
         let own = entries.iter().filter_map(|entry| self.own_number(entry));
         let mut waiting = self.intake.take_all(own);
         for entry in entries {
@@ -168,16 +184,21 @@ pub struct ApplyThread {
 }
 
 impl ApplyThread {
-    /// Starts the thread.
-    pub fn start(
+    /// The way to a thread that does not run yet, and what is to run there.
+    pub fn new(
         applier: Applier,
         queue: ApplyQueue,
         (driver, snapshotter): (Mailbox<Letter>, Snapshotter),
-    ) -> io::Result<Self> {
-        let running = Running { applier, queue: queue.clone(), driver, snapshotter };
+    ) -> (Self, ApplyRunner) {
+        let runner = ApplyRunner { applier, queue: queue.clone(), driver, snapshotter };
+        (Self { queue, thread: None }, runner)
+    }
+
+    /// Starts the thread.
+    pub fn start(&mut self, runner: ApplyRunner) -> io::Result<()> {
         let thread = std::thread::Builder::new().name("coordinator-apply".to_owned());
-        let thread = thread.spawn(move || running.run())?;
-        Ok(Self { queue, thread: Some(thread) })
+        self.thread = Some(thread.spawn(move || runner.run())?);
+        Ok(())
     }
 
     /// The way to it.
@@ -198,35 +219,43 @@ impl ApplyThread {
 
 /// The thread's own side.
 #[derive(Debug)]
-struct Running {
+pub struct ApplyRunner {
     applier: Applier,
     queue: ApplyQueue,
     driver: Mailbox<Letter>,
     snapshotter: Snapshotter,
 }
 
-impl Running {
+impl ApplyRunner {
     fn run(mut self) {
-        loop {
-            for job in self.queue.jobs.take(None) {
-                match job {
-                    ApplyJob::Entries(entries) => {
-                        if let Err(error) = self.applier.apply(&entries) {
-                            return self.driver.put(Letter::Failed(Arc::from(error.to_string())));
-                        }
-                        self.applied(&entries);
+        while self.round(self.queue.jobs.take(None)) {}
+    }
+
+    /// Does what there is to do. Returns whether there will be more.
+    pub fn round(&mut self, jobs: Vec<ApplyJob>) -> bool {
+        for job in jobs {
+            match job {
+                ApplyJob::Entries(entries) => {
+                    if let Err(error) = self.applier.apply(&entries) {
+                        self.driver.put(Letter::Failed(Arc::from(error.to_string())));
+                        return false;
                     }
-                    ApplyJob::Lead { term } => self.applier.lead(term),
-                    ApplyJob::Install(meta, machine) => {
-                        self.applier.install(&meta, *machine);
-                        self.snapshotter.begin_anew();
-                        self.driver.put(Letter::Input(Input::SnapshotInstalled(meta)));
-                    }
-                    ApplyJob::TakeSnapshot => self.snapshotter.take(|| self.applier.state()),
-                    ApplyJob::Stop => return self.snapshotter.finish(),
+                    self.applied(&entries);
+                }
+                ApplyJob::Lead { term } => self.applier.lead(term),
+                ApplyJob::Install(meta, machine) => {
+                    self.applier.install(&meta, *machine);
+                    self.snapshotter.begin_anew();
+                    self.driver.put(Letter::Input(Input::SnapshotInstalled(meta)));
+                }
+                ApplyJob::TakeSnapshot => self.snapshotter.take(|| self.applier.state()),
+                ApplyJob::Stop => {
+                    self.snapshotter.finish();
+                    return false;
                 }
             }
         }
+        true
     }
 
     fn applied(&mut self, entries: &[Entry]) {

@@ -77,15 +77,19 @@ impl Driver {
             if is_tick {
                 next_tick = Instant::now() + self.tick;
             }
-            let now = self.now();
-            for letter in letters {
-                ends |= self.read(letter, now);
-            }
-            if !ends {
-                ends = self.proceed(is_tick, now);
-            }
+            ends = self.round(letters, is_tick);
         }
         self.finish();
+    }
+
+    /// Takes note of what happened, and does what follows; returns whether this is the end.
+    pub fn round(&mut self, letters: Vec<Letter>, is_tick: bool) -> bool {
+        let now = self.now();
+        let mut ends = false;
+        for letter in letters {
+            ends |= self.read(letter, now);
+        }
+        ends || self.proceed(is_tick, now)
     }
 
     fn now(&self) -> Now {

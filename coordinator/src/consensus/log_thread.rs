@@ -30,18 +30,26 @@ pub struct LogWriter {
     folder: PathBuf,
     files: Files,
     progress: Arc<Progress>,
+    /// Whether another thread removes files.
+    has_threads: bool,
     /// Held until everything else has ended.
     _lock: FolderLock,
 }
 
 impl LogWriter {
     pub fn new(wal: Wal, (folder, files): (PathBuf, Files), lock: FolderLock) -> Self {
-        Self { wal, folder, files, progress: Arc::default(), _lock: lock }
+        Self { wal, folder, files, progress: Arc::default(), has_threads: true, _lock: lock }
     }
 
     pub fn with_progress(mut self, progress: Arc<Progress>) -> Self {
         self.progress = progress;
         self.note_extent();
+        self
+    }
+
+    /// Removes files itself, since there are no threads.
+    pub fn without_threads(mut self) -> Self {
+        self.has_threads = false;
         self
     }
 
@@ -84,6 +92,9 @@ impl LogWriter {
             return;
         }
         let files: Files = self.wal.files().clone();
+        if !self.has_threads {
+            return remove_files(&files, &paths);
+        }
         let thread = std::thread::Builder::new().name("coordinator-cleanup".to_owned());
         if let Err(error) = thread.spawn(move || remove_files(&files, &paths)) {
             tracing::warn!(%error, "no thread to remove old segments of the log");
@@ -149,22 +160,23 @@ pub struct LogReaders {
 }
 
 impl LogThread {
-    pub fn start(
-        writer: LogWriter,
-        jobs: Mailbox<LogJob>,
-        readers: LogReaders,
-    ) -> std::io::Result<Self> {
+    /// The way to a thread that does not run yet, and what is to run there.
+    pub fn new(writer: LogWriter, jobs: Mailbox<LogJob>, readers: LogReaders) -> (Self, LogRunner) {
         let writer = Arc::new(Mutex::new(writer));
         let under_way = Arc::new(AtomicUsize::new(0));
-        let running = Running {
+        let runner = LogRunner {
             jobs: jobs.clone(),
             writer: Arc::clone(&writer),
             under_way: Arc::clone(&under_way),
             readers,
         };
+        (Self { jobs, writer, under_way, thread: None }, runner)
+    }
+
+    pub fn start(&mut self, runner: LogRunner) -> std::io::Result<()> {
         let thread = std::thread::Builder::new().name("coordinator-log".to_owned());
-        let thread = thread.spawn(move || running.run())?;
-        Ok(Self { jobs, writer, under_way, thread: Some(thread) })
+        self.thread = Some(thread.spawn(move || runner.run())?);
+        Ok(())
     }
 
     /// Has something made durable; the driver is told when it is.
@@ -175,7 +187,8 @@ impl LogThread {
 
     /// The writer itself, if the thread has nothing to persist: what it writes is in order.
     pub fn if_idle(&self) -> Option<&Mutex<LogWriter>> {
-        (self.under_way.load(Ordering::Acquire) == 0).then_some(&self.writer)
+        let is_idle = self.thread.is_some() && self.under_way.load(Ordering::Acquire) == 0;
+        is_idle.then_some(&self.writer)
     }
 
     /// Does what is left, and ends.
@@ -192,45 +205,45 @@ impl LogThread {
 
 /// The thread's own side.
 #[derive(Debug)]
-struct Running {
+pub struct LogRunner {
     jobs: Mailbox<LogJob>,
     writer: Arc<Mutex<LogWriter>>,
     under_way: Arc<AtomicUsize>,
     readers: LogReaders,
 }
 
-impl Running {
+impl LogRunner {
     fn run(self) {
-        loop {
-            let mut persists = Vec::new();
-            for job in self.jobs.take(None) {
-                let result = match job {
-                    LogJob::Persist(persist) => {
-                        persists.push(persist);
-                        continue;
-                    }
-                    LogJob::Forget(index) => {
-                        self.writer.lock().forget(index);
-                        continue;
-                    }
-                    LogJob::Install(meta, machine) => self
-                        .persist(std::mem::take(&mut persists))
-                        .and_then(|()| self.install(meta, machine)),
-                    LogJob::Stop => {
-                        if let Err(error) = self.persist(persists) {
-                            self.fail(&error);
-                        }
-                        return;
-                    }
-                };
-                if let Err(error) = result {
-                    return self.fail(&error);
+        while self.round(self.jobs.take(None)) {}
+    }
+
+    /// Does what there is to do. Returns whether there will be more.
+    pub fn round(&self, jobs: Vec<LogJob>) -> bool {
+        self.carry_out(jobs).unwrap_or_else(|error| {
+            self.fail(&error);
+            false
+        })
+    }
+
+    fn carry_out(&self, jobs: Vec<LogJob>) -> Result<bool, StorageError> {
+        let mut persists = Vec::new();
+        let mut goes_on = true;
+        for job in jobs {
+            match job {
+                LogJob::Persist(persist) => persists.push(persist),
+                LogJob::Forget(index) => self.writer.lock().forget(index),
+                LogJob::Install(meta, machine) => {
+                    self.persist(std::mem::take(&mut persists))?;
+                    self.install(meta, machine)?;
+                }
+                LogJob::Stop => {
+                    goes_on = false;
+                    break;
                 }
             }
-            if let Err(error) = self.persist(persists) {
-                return self.fail(&error);
-            }
         }
+        self.persist(persists)?;
+        Ok(goes_on)
     }
 
     fn persist(&self, persists: Vec<Persist>) -> Result<(), StorageError> {

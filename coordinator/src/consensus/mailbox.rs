@@ -63,6 +63,13 @@ impl<T> Mailbox<T> {
         }
     }
 
+    /// Takes all that is there.
+    pub fn take_now(&self) -> Vec<T> {
+        let mut state = self.0.state.lock();
+        state.woken = false;
+        std::mem::take(&mut state.letters)
+    }
+
     /// Takes all that is there; waits for something, if a time is given no longer than that.
     pub fn take(&self, patience: Option<Duration>) -> Vec<T> {
         let mut state = self.0.state.lock();

@@ -28,6 +28,7 @@ pub mod raft;
 mod snapshot_files;
 mod snapshotter;
 mod start;
+pub mod stepped;
 #[cfg(test)]
 mod tests;
 
@@ -79,6 +80,8 @@ pub struct EnsembleOptions {
     pub snapshot_after_bytes: u64,
     /// How many bytes of applied entries stay in memory for members that lag.
     pub kept_entries_size_max: usize,
+    /// How many bytes of entries go in one message to a follower, or one entry that is larger.
+    pub append_size_max: usize,
     /// The way to the file system.
     pub files: Files,
     /// What tells the time.
@@ -103,6 +106,7 @@ impl EnsembleOptions {
             snapshot_after_records: 100_000,
             snapshot_after_bytes: 64 * 1024 * 1024,
             kept_entries_size_max: 16 * 1024 * 1024,
+            append_size_max: 1024 * 1024,
             files: Files::default(),
             clock: Clock::system(),
             keeper: Arc::new(Keeper::new(50, 500)),

@@ -242,6 +242,11 @@ impl Node {
         self.config.raft.member_id
     }
 
+    /// The members, as far as this member's log knows them.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
     /// Who leads, as far as this member knows.
     pub fn leadership(&self) -> Leadership {
         Leadership { term: self.term, leader_id: self.leader_id }

@@ -60,11 +60,16 @@ pub struct SnapshotFiles {
 }
 
 impl SnapshotThread {
-    pub fn start(files: SnapshotFiles, jobs: Mailbox<SnapshotJob>) -> std::io::Result<Self> {
+    /// The way to a thread that does not run yet.
+    pub fn new(jobs: Mailbox<SnapshotJob>) -> Self {
+        Self { jobs, thread: None }
+    }
+
+    pub fn start(&mut self, files: SnapshotFiles) -> std::io::Result<()> {
         let thread = std::thread::Builder::new().name("coordinator-files".to_owned());
-        let own = jobs.clone();
-        let thread = thread.spawn(move || files.run(&own))?;
-        Ok(Self { jobs, thread: Some(thread) })
+        let jobs = self.jobs.clone();
+        self.thread = Some(thread.spawn(move || files.run(&jobs))?);
+        Ok(())
     }
 
     pub fn put(&self, job: SnapshotJob) {
@@ -84,20 +89,24 @@ impl SnapshotThread {
 
 impl SnapshotFiles {
     fn run(mut self, jobs: &Mailbox<SnapshotJob>) {
-        loop {
-            for job in jobs.take(None) {
-                match job {
-                    SnapshotJob::Wanted { to, index_min } => self.wanted(to, index_min),
-                    SnapshotJob::Read(wanted) => self.read(wanted),
-                    SnapshotJob::Received(chunk) => self.received(&chunk),
-                    SnapshotJob::Taken(meta) => self.taken(&meta),
-                    SnapshotJob::Failed => self.waiting.drain(..).for_each(|(to, _)| {
-                        self.driver.put(Letter::Input(Input::SnapshotUnavailable(to)));
-                    }),
-                    SnapshotJob::Stop => return,
-                }
+        while self.round(jobs.take(None)) {}
+    }
+
+    /// Does what there is to do. Returns whether there will be more.
+    pub fn round(&mut self, jobs: Vec<SnapshotJob>) -> bool {
+        for job in jobs {
+            match job {
+                SnapshotJob::Wanted { to, index_min } => self.wanted(to, index_min),
+                SnapshotJob::Read(wanted) => self.read(wanted),
+                SnapshotJob::Received(chunk) => self.received(&chunk),
+                SnapshotJob::Taken(meta) => self.taken(&meta),
+                SnapshotJob::Failed => self.waiting.drain(..).for_each(|(to, _)| {
+                    self.driver.put(Letter::Input(Input::SnapshotUnavailable(to)));
+                }),
+                SnapshotJob::Stop => return false,
             }
         }
+        true
     }
 
     fn wanted(&mut self, to: MemberId, index_min: u64) {

@@ -27,6 +27,8 @@ pub struct Snapshotter {
     /// What came into the log since the last snapshot was begun.
     records: u64,
     bytes: u64,
+    /// Whether snapshots are written by a thread of their own.
+    has_threads: bool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -65,8 +67,15 @@ impl Snapshotter {
             after_bytes: options.snapshot_after_bytes,
             records,
             bytes: 0,
+            has_threads: true,
             thread: None,
         }
+    }
+
+    /// Writes snapshots at once, since there are no threads.
+    pub fn without_threads(mut self) -> Self {
+        self.has_threads = false;
+        self
     }
 
     /// Counts what was applied, and begins a snapshot of `state` if one is due and none is being
@@ -92,6 +101,9 @@ impl Snapshotter {
         self.join();
         self.begin_anew();
         let (machine, meta) = state();
+        if !self.has_threads {
+            return self.shared.take(&machine, &meta);
+        }
         let shared = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new().name("coordinator-snapshot".to_owned());
         match thread.spawn(move || shared.take(&machine, &meta)) {

@@ -9,16 +9,18 @@ use ottla_common::types::Uuid;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::apply::{Applier, ApplyQueue, ApplyThread};
+use super::apply::{Applier, ApplyQueue, ApplyRunner, ApplyThread};
 use super::driver::{Driver, Letter, Network};
 use super::intake::Intake;
 use super::load::{self, Loaded, is_alone};
-use super::log_thread::{LogReaders, LogThread, LogWriter};
+use super::log_thread::{LogJob, LogReaders, LogRunner, LogThread, LogWriter};
 use super::mailbox::Mailbox;
 use super::network::{NetworkOptions, PeerNetwork};
 use super::node::{Node, NodeConfig, Now};
 use super::raft::RaftConfig;
-use super::snapshot_files::{SnapshotFiles, SnapshotThread};
+#[cfg(feature = "seeded-bugs")]
+use super::raft::seeded_bugs::SeededBug;
+use super::snapshot_files::{SnapshotFiles, SnapshotJob, SnapshotThread};
 use super::snapshotter::{SnapshotReaders, Snapshotter};
 use super::{Ensemble, EnsembleOptions, Parts, Progress, StartError};
 use crate::watches::LiveState;
@@ -58,7 +60,9 @@ impl Ensemble {
         let network = network
             .map(|network| PeerNetwork::start(who, network, mailbox.clone(), &peers))
             .map(|network| Box::new(network) as Box<dyn Network>);
-        let (driver, ensemble) = build(&options, loaded, (mailbox.clone(), network))?;
+        let chance = Chance::new()?;
+        let built = build((&options, chance, true), loaded, (mailbox.clone(), network));
+        let (driver, ensemble) = built.start().map_err(StartError::Thread)?;
         let (ended, mut end) = oneshot::channel();
         let thread = std::thread::Builder::new().name("coordinator-raft".to_owned());
         let running = thread.spawn(move || {
@@ -89,20 +93,81 @@ impl Ensemble {
     }
 }
 
-/// Makes all parts of a member and starts its threads, but for the driver's.
-fn build(
-    options: &EnsembleOptions,
+/// What is different each time a member starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Chance {
+    /// Tells this process from others of the member: random, below 2^62.
+    pub run: u64,
+    /// Decides the election timeouts.
+    pub seed: u64,
+    /// The ensemble's id, if this member becomes its first leader.
+    pub new_cluster_id: Uuid,
+    /// What is done wrong, to see whether tests find it.
+    #[cfg(feature = "seeded-bugs")]
+    pub seeded_bug: Option<SeededBug>,
+}
+
+impl Chance {
+    fn new() -> Result<Self, StartError> {
+        Ok(Self {
+            run: getrandom::u64()? >> 2,
+            seed: getrandom::u64()?,
+            new_cluster_id: Uuid::random()?,
+            #[cfg(feature = "seeded-bugs")]
+            seeded_bug: None,
+        })
+    }
+
+    fn raft(self, options: &EnsembleOptions) -> RaftConfig {
+        RaftConfig {
+            election_timeout_ms: options.election_timeout_ms,
+            heartbeat_interval_ms: options.heartbeat_interval_ms,
+            kept_entries_size_max: options.kept_entries_size_max,
+            append_size_max: options.append_size_max,
+            seed: self.seed,
+            new_cluster_id: self.new_cluster_id,
+            #[cfg(feature = "seeded-bugs")]
+            seeded_bug: self.seeded_bug,
+            ..RaftConfig::new(options.member_id)
+        }
+    }
+}
+
+/// All parts of a member, before its threads run.
+pub struct Built {
+    pub driver: Driver,
+    pub ensemble: Ensemble,
+    pub log: LogRunner,
+    pub applier: ApplyRunner,
+    pub files: SnapshotFiles,
+    pub log_jobs: Mailbox<LogJob>,
+    pub snapshot_jobs: Mailbox<SnapshotJob>,
+}
+
+impl Built {
+    /// Starts all threads but the driver's.
+    fn start(self) -> std::io::Result<(Driver, Ensemble)> {
+        let Self { mut driver, ensemble, log, applier, files, .. } = self;
+        driver.log.start(log)?;
+        driver.applier.start(applier)?;
+        driver.snapshots.start(files)?;
+        Ok((driver, ensemble))
+    }
+}
+
+/// Makes all parts of a member.
+pub fn build(
+    (options, chance, has_threads): (&EnsembleOptions, Chance, bool),
     loaded: Loaded,
     (mailbox, network): (Mailbox<Letter>, Option<Box<dyn Network>>),
-) -> Result<(Driver, Ensemble), StartError> {
+) -> Built {
     let Loaded { live, applied, restored, wal, snapshots, snapshot_index, lock } = loaded;
     let (member_id, clock) = (options.member_id, options.clock.clone());
     let (live, keeper) = (Arc::new(live), Arc::clone(&options.keeper));
     let progress = Arc::new(Progress::new(Arc::clone(&options.metrics)));
     progress.snapshot_index.store(snapshot_index, Ordering::Relaxed);
-    let run = getrandom::u64()? >> 2;
     let waking = mailbox.clone();
-    let intake = Arc::new(Intake::new(member_id, run, move || waking.wake()));
+    let intake = Arc::new(Intake::new(member_id, chance.run, move || waking.wake()));
     let snapshots = Arc::new(Mutex::new(snapshots));
     let (log_jobs, snapshot_jobs) = (Mailbox::new(), Mailbox::new());
     let queue = ApplyQueue::default();
@@ -113,7 +178,7 @@ fn build(
     };
     let records = wal.last_index() - snapshot_index;
     let _ = progress.applier.set(queue.clone());
-    let snapshotter = Snapshotter::new(options, Arc::clone(&snapshots), readers, records);
+    let mut snapshotter = Snapshotter::new(options, Arc::clone(&snapshots), readers, records);
     let files = SnapshotFiles {
         snapshots: Arc::clone(&snapshots),
         driver: mailbox.clone(),
@@ -133,34 +198,36 @@ fn build(
         membership: applied.membership,
     };
     let writer = LogWriter::new(wal, (options.folder.clone(), options.files.clone()), lock);
-    let writer = writer.with_progress(Arc::clone(&progress));
+    let mut writer = writer.with_progress(Arc::clone(&progress));
+    if !has_threads {
+        (writer, snapshotter) = (writer.without_threads(), snapshotter.without_threads());
+    }
     let readers = LogReaders { driver: mailbox.clone(), applier: queue.clone(), snapshots };
-    let raft = RaftConfig {
-        election_timeout_ms: options.election_timeout_ms,
-        heartbeat_interval_ms: options.heartbeat_interval_ms,
-        kept_entries_size_max: options.kept_entries_size_max,
-        seed: getrandom::u64()?,
-        new_cluster_id: Uuid::random()?,
-        ..RaftConfig::new(member_id)
+    let config = NodeConfig {
+        patience_ms: options.patience_ms,
+        ..NodeConfig::new(chance.raft(options), chance.run)
     };
-    let config = NodeConfig { patience_ms: options.patience_ms, ..NodeConfig::new(raft, run) };
     let tick = Duration::from_millis(config.tick_ms);
     let now = Now { monotonic_ms: clock.monotonic_ms(), wall_time_ms: clock.wall_time_ms() };
+    let (log, log_runner) = LogThread::new(writer, log_jobs.clone(), readers);
+    let told = (mailbox.clone(), snapshotter);
+    let (applier, apply_runner) = ApplyThread::new(applier, queue, told);
     let driver = Driver {
         node: Node::new(config, restored, Arc::clone(&keeper), now),
-        mailbox: mailbox.clone(),
+        mailbox,
         intake: Arc::clone(&intake),
-        log: LogThread::start(writer, log_jobs, readers).map_err(StartError::Thread)?,
-        applier: ApplyThread::start(applier, queue, (mailbox, snapshotter))
-            .map_err(StartError::Thread)?,
-        snapshots: SnapshotThread::start(files, snapshot_jobs).map_err(StartError::Thread)?,
+        log,
+        applier,
+        snapshots: SnapshotThread::new(snapshot_jobs.clone()),
         network,
         progress: Arc::clone(&progress),
         clock: clock.clone(),
         tick,
         is_alone: false,
     };
-    Ok((driver, Ensemble::new(Parts { member_id, intake, progress, live, keeper, clock })))
+    let ensemble = Ensemble::new(Parts { member_id, intake, progress, live, keeper, clock });
+    let (log, applier) = (log_runner, apply_runner);
+    Built { driver, ensemble, log, applier, files, log_jobs, snapshot_jobs }
 }
 
 /// Stops the driver with the member, and the member with its disk. Ends when all is on disk.

@@ -107,6 +107,12 @@ impl Raft {
             progress.state = ProgressState::SnapshotWanted { asked_ms: now_ms };
             return;
         }
+        if next == *offset {
+            // That piece is on its way, or will be sent again after a while: to send it at once for
+            // each answer would have the two talk without end, twice as much with each message that
+            // arrives twice.
+            return;
+        }
         (*offset, *active_ms) = (next, now_ms);
         if next < *size {
             self.want_chunk(from);
