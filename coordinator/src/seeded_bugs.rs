@@ -20,11 +20,22 @@ pub enum MemberBug {
     SnapshotForgetsSession = 6,
     /// An expiry that was decided by a leader is proposed though another leads by now.
     ExpiryOutlivesTerm = 7,
+    /// A watch event comes behind the next reply, which may show what it tells of.
+    EventBehindReply = 8,
+    /// Watches that are set again after a reconnect do not tell what has happened meanwhile.
+    SetWatchesForgets = 9,
+    /// A session is resumed by what this member knows, without asking the ensemble: it may be
+    /// behind what the client has seen.
+    MemberBehindServes = 10,
+    /// The records of the log are believed without their checksums.
+    LogUnchecked = 11,
+    /// A flush of the log that fails counts as done.
+    FlushErrorIgnored = 12,
 }
 
 impl MemberBug {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 12] = [
         Self::EphemeralsOutliveSession,
         Self::ReplyBeforeCommit,
         Self::TouchWithoutLease,
@@ -32,6 +43,11 @@ impl MemberBug {
         Self::ResumeWithoutFence,
         Self::SnapshotForgetsSession,
         Self::ExpiryOutlivesTerm,
+        Self::EventBehindReply,
+        Self::SetWatchesForgets,
+        Self::MemberBehindServes,
+        Self::LogUnchecked,
+        Self::FlushErrorIgnored,
     ];
 }
 

@@ -13,6 +13,7 @@ use ottla_common::types::Zxid;
 
 use super::session_queue::Conversation;
 use super::{Ask, WatchesToSet, reconfig};
+use crate::seeded_bugs::{MemberBug, has};
 use crate::tree::{Node, acl, path};
 use crate::watches::{Answer, ConnectionKind, Outgoing, View, WatchKind};
 
@@ -148,9 +149,11 @@ impl Conversation {
     /// Leaves watches again, or where what they wait for has happened since, tells it at once.
     fn set_watches(&self, view: &View<'_>, watches: &WatchesToSet) -> Result<Answer> {
         let id = self.connection_id();
+        let forgets = has(MemberBug::SetWatchesForgets);
         let node = |path: &str| view.tree().node(path);
         for path in &watches.data {
             match node(path) {
+                Some(_) if forgets => view.watch(id, WatchKind::Data, path)?,
                 None => self.tell(view, WatchEventKind::NodeDeleted, path),
                 Some(node) if node.mzxid > watches.seen => {
                     self.tell(view, WatchEventKind::NodeDataChanged, path);

@@ -112,6 +112,26 @@ struct Queue {
     size: usize,
     watch_events: usize,
     closed: Option<Closed>,
+    /// Events that wait for the next reply, which must not be.
+    #[cfg(feature = "seeded-bugs")]
+    held: Vec<Outgoing>,
+}
+
+impl Queue {
+    #[cfg(not(feature = "seeded-bugs"))]
+    fn push(&mut self, outgoing: Outgoing) {
+        self.waiting.push_back(outgoing);
+    }
+
+    #[cfg(feature = "seeded-bugs")]
+    fn push(&mut self, outgoing: Outgoing) {
+        use crate::seeded_bugs::{MemberBug, has};
+        if has(MemberBug::EventBehindReply) && matches!(outgoing, Outgoing::Watch(_)) {
+            return self.held.push(outgoing);
+        }
+        self.waiting.push_back(outgoing);
+        self.waiting.extend(self.held.drain(..));
+    }
 }
 
 /// Why a connection ends.
@@ -144,7 +164,7 @@ impl Outbox {
             queue.watch_events += 1;
         }
         queue.size += size_of(&outgoing);
-        queue.waiting.push_back(outgoing);
+        queue.push(outgoing);
         drop(queue);
         self.0.filled.notify_one();
     }

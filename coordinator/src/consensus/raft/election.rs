@@ -171,7 +171,7 @@ impl Raft {
         let granted = self.may_vote()
             && !self.is_bound()
             && campaign_term > self.hard.term
-            && self.log.is_up_to_date(last_index, last_term);
+            && self.is_up_to_date((last_index, last_term));
         self.send(from, MessageKind::PreVoteResponse { campaign_term, granted });
     }
 
@@ -198,8 +198,7 @@ impl Raft {
             self.become_follower(term);
         }
         let free = self.hard.vote.is_none_or(|vote| vote == from) && self.leader_id.is_none();
-        let up_to_date = self.log.is_up_to_date(last_index, last_term)
-            || self.config.has(SeededBug::TruncateCommitted);
+        let up_to_date = self.is_up_to_date((last_index, last_term));
         if term == self.hard.term && free && up_to_date && self.may_vote() {
             self.hard.vote = Some(from);
             self.restart_patience();
@@ -212,6 +211,11 @@ impl Raft {
         } else {
             self.send(from, MessageKind::VoteResponse { granted: false });
         }
+    }
+
+    fn is_up_to_date(&self, (last_index, last_term): (u64, u64)) -> bool {
+        let is_up_to_date = self.log.is_up_to_date(last_index, last_term);
+        is_up_to_date || self.config.has(SeededBug::TruncateCommitted)
     }
 
     /// Whether the leader has given the candidate leave: it hands leadership over, and it has not
