@@ -1,5 +1,5 @@
-//! `cargo dev verify | fix | up | history`: what a developer does every day, the same for all of
-//! us.
+//! `cargo dev verify | fix | up | sim | history`: what a developer does every day, the same for all
+//! of us.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -29,6 +29,12 @@ enum Task {
         /// Flags of `ottla dev`.
         arguments: Vec<String>,
     },
+    /// Runs whole ensembles in a simulator; what follows is handed to it (`cargo dev sim --help`).
+    #[command(trailing_var_arg = true, allow_hyphen_values = true, disable_help_flag = true)]
+    Sim {
+        /// Flags of the simulator.
+        arguments: Vec<String>,
+    },
     /// Judges a history of what clients asked an ensemble and were told.
     History {
         /// A file of JSON lines.
@@ -42,6 +48,7 @@ fn main() -> ExitCode {
         Task::Fix => fix(),
         Task::Up { arguments } => up(&arguments),
         Task::History { file } => judge(&file),
+        Task::Sim { arguments } => simulate(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,6 +93,18 @@ fn up(arguments: &[String]) -> anyhow::Result<()> {
     let mut command = Command::new(cargo_path());
     command.args(["run", "--quiet", "--release", "--package", "ottla", "--", "dev"]);
     command.args(arguments);
+    run(command)
+}
+
+/// Builds the simulator with optimizations and runs it; with mistakes that can be switched on if
+/// they are looked for.
+fn simulate(arguments: &[String]) -> anyhow::Result<()> {
+    let mut command = Command::new(cargo_path());
+    command.args(["run", "--quiet", "--profile", "sim", "--package", "ottla-simulation"]);
+    if arguments.iter().any(|argument| argument == "--seeded-bugs") {
+        command.args(["--features", "seeded-bugs"]);
+    }
+    command.arg("--").args(arguments).current_dir(root());
     run(command)
 }
 
