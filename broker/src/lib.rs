@@ -9,6 +9,7 @@ pub mod broker;
 pub mod config;
 pub mod controller;
 pub mod error;
+pub mod groups;
 pub mod handlers;
 pub mod internal_topics;
 pub mod limits;

@@ -92,6 +92,18 @@ pub const WAITING_REQUESTS_PER_SHARD_MAX: usize = 100_000;
 /// Bytes of records that one turn of a shard may write.
 pub const RECORDS_PER_TURN_SIZE_MAX: usize = 64 * 1024 * 1024;
 
+/// Members of one group (Kafka's `group.max.size`, which is unlimited there).
+pub const MEMBERS_PER_GROUP_MAX: usize = 20_000;
+
+/// Groups of one partition of `__consumer_offsets`.
+pub const GROUPS_PER_SHARD_MAX: usize = 100_000;
+
+/// Protocols that one member of a classic group may name.
+pub const PROTOCOLS_PER_MEMBER_MAX: usize = 100;
+
+/// Bytes that one member of a classic group may say in all under its protocols.
+pub const MEMBER_METADATA_SIZE_MAX: usize = 1024 * 1024;
+
 const _: () = assert!(READ_SIZE_MIN <= READ_SIZE && FRAME_COPY_SIZE_MAX < READ_SIZE);
 const _: () = assert!(UNCHECKED_FRAME_SIZE_MAX <= READ_SIZE && READ_SIZE < FRAME_SIZE_MAX);
 const _: () = assert!(FRAME_SIZE_MAX <= REQUEST_MEMORY_MIN);
