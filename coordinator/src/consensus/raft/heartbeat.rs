@@ -87,6 +87,7 @@ impl Raft {
         let round = leading.round;
         for (id, progress) in &mut leading.progress {
             progress.sent_at_heartbeat = progress.next.saturating_sub(1);
+            progress.matched_at_heartbeat = progress.matched;
             let kind = MessageKind::Heartbeat { commit_index, round, sent_ms, last_index };
             self.out.messages.push(header.message(*id, kind));
         }
@@ -124,13 +125,15 @@ impl Raft {
         if round > newest || sent_ms > now_ms {
             return;
         }
-        progress.standing = Some(standing);
         progress.answered_ms = now_ms;
         if round >= progress.acked_round {
             progress.acked_round = round;
             progress.acked_ms = progress.acked_ms.max(Some(sent_ms));
+            // Answers that come late tell of what the member was.
+            progress.standing = Some(standing);
         }
-        if standing == Standing::Amnesiac && verified_index < progress.matched {
+        let is_amnesiac = standing == Standing::Amnesiac;
+        if is_amnesiac && round == newest && verified_index < progress.matched_at_heartbeat {
             progress.lost_all_behind(verified_index);
         }
         match &mut progress.state {
@@ -150,7 +153,7 @@ impl Raft {
             _ => {}
         }
         if match_index > progress.matched {
-            self.appended(from, match_index, standing);
+            self.appended(from, match_index);
         }
     }
 

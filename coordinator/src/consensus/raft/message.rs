@@ -76,8 +76,6 @@ pub enum MessageKind {
     Appended {
         /// Up to here.
         match_index: u64,
-        /// Whether the sender may vote.
-        standing: Standing,
     },
     /// The log is not equal to the leader's, or the term is over.
     AppendRefused {
@@ -87,8 +85,6 @@ pub enum MessageKind {
         hint_index: u64,
         /// And that one's term.
         hint_term: u64,
-        /// Whether the sender may vote.
-        standing: Standing,
     },
     /// From the leader: I am alive.
     Heartbeat {

@@ -288,11 +288,9 @@ impl Raft {
 
     fn step_from_follower(&mut self, from: MemberId, kind: MessageKind) {
         match kind {
-            MessageKind::Appended { match_index, standing } => {
-                self.appended(from, match_index, standing);
-            }
-            MessageKind::AppendRefused { prev_index, hint_index, hint_term, standing } => {
-                self.append_refused(from, prev_index, (hint_index, hint_term), standing);
+            MessageKind::Appended { match_index } => self.appended(from, match_index),
+            MessageKind::AppendRefused { prev_index, hint_index, hint_term } => {
+                self.append_refused(from, prev_index, (hint_index, hint_term));
             }
             MessageKind::HeartbeatResponse {
                 round,

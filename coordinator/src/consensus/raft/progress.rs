@@ -26,6 +26,8 @@ pub struct Progress {
     pub since_ms: u64,
     /// What had been sent when the newest heartbeat was.
     pub sent_at_heartbeat: u64,
+    /// What it was known to have when the newest heartbeat was sent.
+    pub matched_at_heartbeat: u64,
     /// Whether it may vote, as it said last.
     pub standing: Option<Standing>,
     /// It has left, and gets what is needed to learn of it.
@@ -76,6 +78,7 @@ impl Progress {
             answered_ms: 0,
             since_ms: now_ms,
             sent_at_heartbeat: 0,
+            matched_at_heartbeat: 0,
             standing: None,
             leaving: false,
         }
@@ -134,6 +137,17 @@ impl Progress {
         self.state = ProgressState::Probe { sent_ms: None };
         self.next = next.max(self.matched + 1);
         self.commit_sent = 0;
+    }
+
+    /// The logs part before what was sent; the last place where they may be equal is before `next`.
+    /// If that was tried already, it is tried again only with the next heartbeat: a member that has
+    /// lost its log refuses what it once had, and the two must not tell each other so without end.
+    pub fn refused_at(&mut self, next: u64) {
+        let is_probed = matches!(self.state, ProgressState::Probe { sent_ms: Some(_) });
+        if is_probed && next.max(self.matched + 1) == self.next {
+            return;
+        }
+        self.probe(next);
     }
 
     /// The member has lost what it had.

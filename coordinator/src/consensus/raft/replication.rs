@@ -8,7 +8,7 @@ use ottla_common::types::MemberId;
 use super::membership::membership_of;
 use super::progress::{Progress, ProgressState};
 use super::seeded_bugs::SeededBug;
-use super::{Entry, EntryKind, MessageKind, NUMBER_MAX, Raft, Standing, quorum};
+use super::{Entry, EntryKind, MessageKind, NUMBER_MAX, Raft, quorum};
 
 impl Raft {
     /// As leader: appends an entry of its term. The time never goes back.
@@ -45,9 +45,8 @@ impl Raft {
     }
 
     pub(super) fn refuse_append(&mut self, to: MemberId, prev_index: u64, hint: (u64, u64)) {
-        let standing = self.hard.standing;
         let (hint_index, hint_term) = hint;
-        self.send(to, MessageKind::AppendRefused { prev_index, hint_index, hint_term, standing });
+        self.send(to, MessageKind::AppendRefused { prev_index, hint_index, hint_term });
     }
 
     /// As follower: takes entries.
@@ -75,8 +74,7 @@ impl Raft {
             self.replace_from(first_new, entries);
         }
         self.verified = self.verified.max(end);
-        let (match_index, standing) = (self.verified, self.hard.standing);
-        let kind = MessageKind::Appended { match_index, standing };
+        let kind = MessageKind::Appended { match_index: self.verified };
         if self.config.has(SeededBug::AckBeforePersist) {
             self.send(from, kind);
         } else {
@@ -108,10 +106,9 @@ impl Raft {
     }
 
     /// As leader: a follower's log is equal up to here.
-    pub(super) fn appended(&mut self, from: MemberId, match_index: u64, standing: Standing) {
+    pub(super) fn appended(&mut self, from: MemberId, match_index: u64) {
         let last_index = self.log.last_index();
         let Some(progress) = self.progress_of(from) else { return };
-        progress.standing = Some(standing);
         if match_index > last_index {
             return;
         }
@@ -128,14 +125,9 @@ impl Raft {
         from: MemberId,
         prev_index: u64,
         (hint_index, hint_term): (u64, u64),
-        standing: Standing,
     ) {
         let Self { leading: Some(leading), log, .. } = self else { return };
         let Some(progress) = leading.progress.get_mut(&from) else { return };
-        progress.standing = Some(standing);
-        if standing == Standing::Amnesiac && hint_index < progress.matched {
-            return progress.lost_all_behind(hint_index);
-        }
         let current = match &progress.state {
             ProgressState::Probe { .. } => prev_index == progress.next - 1,
             ProgressState::Replicate { .. } => prev_index > progress.matched,
@@ -145,7 +137,7 @@ impl Raft {
             let (equal, _) = log.newest_not_above(hint_index.min(prev_index - 1), hint_term);
             // What is older than memory may still be the follower's last: a snapshot will tell.
             let equal = if hint_index < log.base_index() { hint_index } else { equal };
-            progress.probe(equal.min(prev_index - 1) + 1);
+            progress.refused_at(equal.min(prev_index - 1) + 1);
         }
     }
 

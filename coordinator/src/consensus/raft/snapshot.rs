@@ -186,8 +186,8 @@ impl Raft {
         if self.has_entry_of(&meta) {
             self.verified = self.verified.max(meta.index);
             self.follow_commit(meta.index);
-            let (match_index, standing) = (self.verified, self.hard.standing);
-            return self.send_after_persist(from, MessageKind::Appended { match_index, standing });
+            let kind = MessageKind::Appended { match_index: self.verified };
+            return self.send_after_persist(from, kind);
         }
         let key = (from, meta.index, meta.term, size);
         let same = |one: &&Receiving| (one.from, one.index, one.term, one.size) == key;
@@ -230,8 +230,7 @@ impl Raft {
         self.memberships.forget_before(meta.index);
         self.verified = meta.index;
         if let Some(leader_id) = self.leader_id {
-            let (match_index, standing) = (meta.index, self.hard.standing);
-            self.send(leader_id, MessageKind::Appended { match_index, standing });
+            self.send(leader_id, MessageKind::Appended { match_index: meta.index });
         }
     }
 

@@ -508,10 +508,10 @@ fn absurd_from_follower(random: &mut fastrand::Rng, standing: Standing) -> Messa
             MessageKind::Vote { last_index: one, last_term: two, transfer_round }
         }
         3 => MessageKind::VoteResponse { granted },
-        4 => MessageKind::Appended { match_index: one, standing },
+        4 => MessageKind::Appended { match_index: one },
         5 => {
             let (hint_index, hint_term) = (two, three);
-            MessageKind::AppendRefused { prev_index: one, hint_index, hint_term, standing }
+            MessageKind::AppendRefused { prev_index: one, hint_index, hint_term }
         }
         6 => {
             let (round, sent_ms, match_index, verified_index) = (one, two, three, four);
@@ -577,4 +577,67 @@ fn who_is_not_known_changes_nothing() {
     let said = node.raft.ready(now_ms).map(|ready| ready.messages).unwrap_or_default();
     let polite = |message: &Message| matches!(message.kind, MessageKind::GreetingResponse { .. });
     assert!(said.iter().all(polite), "only greetings are answered");
+}
+
+/// A leader of three members, all of whom it hears.
+fn leader_of_three(seed: u64) -> (World, MemberId) {
+    let mut world = World::new(3, seed);
+    world.loss = false;
+    world.heal();
+    let leads = |(_, node): &(&MemberId, &Node)| node.raft.status().role == Role::Leader;
+    let leader_id = *world.nodes.iter().find(leads).unwrap().0;
+    (world, leader_id)
+}
+
+#[test]
+fn answers_that_come_late_do_not_tell_what_a_member_is() {
+    let seed = seed().unwrap_or_else(|| fastrand::u64(..));
+    println!("OTTLA_SEED={seed}");
+    let (mut world, leader_id) = leader_of_three(seed);
+    let now_ms = world.now_ms;
+    let other_id = MemberId(leader_id.0 % 3 + 1);
+    let raft = &mut world.nodes.get_mut(&leader_id).unwrap().raft;
+    let newest = raft.leading.as_ref().unwrap().progress[&other_id].acked_round;
+    let mut say = |round: u64, standing: Standing| {
+        let (match_index, verified_index) = (1, 1);
+        let kind = MessageKind::HeartbeatResponse {
+            round,
+            sent_ms: now_ms,
+            match_index,
+            verified_index,
+            standing,
+        };
+        let (term, cluster_id) = (raft.status().hard_state.term, None);
+        raft.step(Message { from: other_id, to: leader_id, term, cluster_id, kind }, now_ms);
+        raft.known(other_id).standing
+    };
+    assert_eq!(say(newest - 1, Standing::Amnesiac), Some(Standing::Voter), "said before");
+    assert_eq!(say(newest, Standing::Amnesiac), Some(Standing::Amnesiac));
+}
+
+#[test]
+fn a_member_that_refuses_the_same_again_is_not_asked_again_at_once() {
+    let seed = seed().unwrap_or_else(|| fastrand::u64(..));
+    println!("OTTLA_SEED={seed}");
+    let (mut world, leader_id) = leader_of_three(seed);
+    let now_ms = world.now_ms;
+    let other_id = MemberId(leader_id.0 % 3 + 1);
+    let raft = &mut world.nodes.get_mut(&leader_id).unwrap().raft;
+    while raft.ready(now_ms).is_some() {}
+    let prev_index = raft.leading.as_ref().unwrap().progress[&other_id].matched;
+    raft.progress_of(other_id).unwrap().probe(0);
+    let mut appends = 0;
+    for _ in 0..10 {
+        while let Some(ready) = raft.ready(now_ms) {
+            let is_append = |message: &&Message| {
+                message.to == other_id && matches!(message.kind, MessageKind::Append { .. })
+            };
+            appends += ready.messages.iter().filter(is_append).count();
+        }
+        // It has lost its log, which the leader does not know yet.
+        let kind = MessageKind::AppendRefused { prev_index, hint_index: 0, hint_term: 0 };
+        let (term, cluster_id) = (raft.status().hard_state.term, None);
+        raft.step(Message { from: other_id, to: leader_id, term, cluster_id, kind }, now_ms);
+    }
+    assert_eq!(appends, 1);
 }
