@@ -18,6 +18,7 @@ use crate::frontends::{self, FrontEnds};
 use crate::limits::HTTP_CONNECTIONS_MAX;
 use crate::metrics::Metrics;
 use crate::requests::sasl::SaslOptions;
+use crate::requests::secrets::Secrets;
 use crate::requests::tasks::Tasks;
 use crate::requests::{Service, ServiceOptions};
 use crate::sessions::keeper::Keeper;
@@ -122,6 +123,7 @@ fn service_options(config: Config, metrics: Arc<Metrics>) -> ServiceOptions {
     };
     ServiceOptions {
         tasks: Tasks::default(),
+        secrets: Secrets::default(),
         member_id: config.member_id,
         session_timeout_min_ms: config.session_timeout_min_ms,
         session_timeout_max_ms: config.session_timeout_max_ms,

@@ -13,6 +13,7 @@ use ottla_coordinator::consensus::node::Node;
 use ottla_coordinator::consensus::raft::{Membership, Standing};
 use ottla_coordinator::consensus::stepped::{Chance, Job, Stepped};
 use ottla_coordinator::consensus::{Ensemble, EnsembleOptions};
+use ottla_coordinator::requests::secrets::Secrets;
 use ottla_coordinator::requests::{Ask, Service, ServiceOptions};
 use ottla_coordinator::sessions::keeper::Keeper;
 use ottla_coordinator::storage::files::Files;
@@ -39,6 +40,12 @@ pub const EXPIRY_TICK_MS: u64 = 50;
 
 /// A native session's time to come back, in milliseconds.
 const GRACE_MS: u32 = 500;
+
+/// Passwords that the next run of the seed has again.
+fn foreseen(seed: u64) -> Secrets {
+    let random = parking_lot::Mutex::new(Rng::with_seed(seed));
+    Secrets::foreseen(move |bytes| random.lock().fill(bytes))
+}
 
 /// A machine that runs a member, or will again.
 pub struct Member {
@@ -171,6 +178,7 @@ impl Member {
             sasl: Default::default(),
             x509_super_user: None,
             tasks: tasks.handle(),
+            secrets: foreseen(self.random.u64(..)),
         };
         let service = Service::new(service_options, Arc::clone(&live), ensemble.clone());
         self.process = Some(Process {

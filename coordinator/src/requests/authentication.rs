@@ -36,11 +36,9 @@ impl Conversation {
             // Who has proved who he is becomes nobody else; some clients send an empty token last.
             _ if is_proved && token.is_empty() => self.reply(xid, Ok(Answer::Token(Vec::new()))),
             None if !is_proved && token.is_empty() => {
-                let mut nonce = [0; NONCE_SIZE];
-                if let Err(error) = getrandom::fill(&mut nonce) {
-                    tracing::error!(%error, "no randomness for a nonce");
+                let Ok(nonce) = self.service.options.secrets.draw::<NONCE_SIZE>() else {
                     return self.refuse(xid);
-                }
+                };
                 let nonce = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, nonce);
                 let exchange = Exchange::new(nonce);
                 self.reply(xid, Ok(Answer::Token(exchange.challenge())));

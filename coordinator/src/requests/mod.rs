@@ -14,6 +14,7 @@ mod read_only;
 mod reads;
 mod reconfig;
 pub mod sasl;
+pub mod secrets;
 mod session_queue;
 pub mod tasks;
 mod upkeep;
@@ -30,6 +31,7 @@ pub use opening::{Granted, Opening};
 pub use reconfig::Reconfiguration;
 pub use session_queue::{Conversation, Submission};
 
+use self::secrets::Secrets;
 use self::tasks::Tasks;
 use crate::config::zookeeper::ZooKeeperOptions;
 use crate::consensus::Ensemble;
@@ -68,6 +70,8 @@ pub struct ServiceOptions {
     pub zookeeper: ZooKeeperOptions,
     /// How what runs beside the requests is run.
     pub tasks: Tasks,
+    /// Where passwords and nonces come from.
+    pub secrets: Secrets,
 }
 
 /// What all connections of a member share.

@@ -160,11 +160,7 @@ impl Service {
                 let (shortest, longest) =
                     (self.options.session_timeout_min_ms, self.options.session_timeout_max_ms);
                 let session_timeout_ms = (*session_timeout_ms).clamp(shortest, longest);
-                let mut password = vec![0; PASSWORD_SIZE];
-                if let Err(error) = getrandom::fill(&mut password) {
-                    tracing::error!(%error, "no randomness for a session's secret");
-                    return Err(CoordinationError::Unavailable);
-                }
+                let password = self.options.secrets.draw::<PASSWORD_SIZE>()?.to_vec();
                 let action =
                     Action::CreateSession { password: password.clone(), session_timeout_ms };
                 Ok((Command::by_ensemble(action), password))

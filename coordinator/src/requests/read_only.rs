@@ -56,8 +56,7 @@ impl Service {
             (self.options.session_timeout_min_ms, self.options.session_timeout_max_ms);
         let (session_id, password, session_timeout_ms) = match &opening.session {
             SessionRequest::New { session_timeout_ms } => {
-                let mut number = [0; 8];
-                getrandom::fill(&mut number).map_err(|_| CoordinationError::Unavailable)?;
+                let number = self.options.secrets.draw()?;
                 // No zxid, and so the number of no other session.
                 let session_id = SessionId(i64::from_le_bytes(number) | i64::MIN);
                 (session_id, vec![0; PASSWORD_SIZE], (*session_timeout_ms).clamp(shortest, longest))
