@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use ottla_common::coordination::protocol::CoordinationError;
 
+/// Fills bytes.
+type Fill = dyn Fn(&mut [u8]) -> Result<(), getrandom::Error> + Send + Sync;
+
 /// A source of randomness. Clones share it.
 #[derive(Clone)]
-pub struct Secrets(Arc<dyn Fn(&mut [u8]) -> Result<(), getrandom::Error> + Send + Sync>);
+pub struct Secrets(Arc<Fill>);
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
