@@ -137,10 +137,8 @@ impl Raft {
             progress.lost_all_behind(verified_index);
         }
         match &mut progress.state {
-            ProgressState::Probe { sent_ms: Some(probed_ms) }
-                if *probed_ms + pause_ms <= now_ms =>
-            {
-                progress.state = ProgressState::Probe { sent_ms: None };
+            ProgressState::Probe { sent: Some(probed) } if probed.sent_ms + pause_ms <= now_ms => {
+                progress.state = ProgressState::Probe { sent: None };
             }
             // What was sent before the heartbeat has not arrived.
             ProgressState::Replicate { in_flight }

@@ -34,13 +34,23 @@ pub struct Progress {
     pub leaving: bool,
 }
 
+/// A message that is to tell where the logs part.
+#[derive(Clone, Copy, Debug)]
+pub struct Probed {
+    /// When it was sent.
+    pub sent_ms: u64,
+    /// Its last entry, or the one before it if there are none. What acknowledges less is the answer
+    /// to an earlier message, and says nothing of what has arrived since.
+    pub end: u64,
+}
+
 /// How entries are sent to a member.
 #[derive(Debug)]
 pub enum ProgressState {
     /// It is not known where the logs part: one message at a time, the last one at this time.
     Probe {
-        /// When one was sent that is not answered; none may be sent until it is lost.
-        sent_ms: Option<u64>,
+        /// One that is not answered; no other may be sent until it is lost.
+        sent: Option<Probed>,
     },
     /// One message after the other, without waiting: the last indexes of those not answered.
     Replicate {
@@ -71,7 +81,7 @@ impl Progress {
         Self {
             matched: 0,
             next,
-            state: ProgressState::Probe { sent_ms: None },
+            state: ProgressState::Probe { sent: None },
             commit_sent: 0,
             acked_round: 0,
             acked_ms: None,
@@ -87,7 +97,7 @@ impl Progress {
     /// Whether a message with entries may be sent now, or one that asks where the logs part.
     pub fn may_send(&self, last_index: u64, in_flight_max: usize) -> bool {
         match &self.state {
-            ProgressState::Probe { sent_ms } => sent_ms.is_none(),
+            ProgressState::Probe { sent } => sent.is_none(),
             ProgressState::Replicate { in_flight } => {
                 self.next <= last_index && in_flight.len() < in_flight_max
             }
@@ -104,7 +114,9 @@ impl Progress {
     pub fn sent(&mut self, count: u64, commit: u64, now_ms: u64) {
         self.commit_sent = commit;
         match &mut self.state {
-            ProgressState::Probe { sent_ms } => *sent_ms = Some(now_ms),
+            ProgressState::Probe { sent } => {
+                *sent = Some(Probed { sent_ms: now_ms, end: self.next - 1 + count });
+            }
             ProgressState::Replicate { in_flight } if count > 0 => {
                 self.next += count;
                 in_flight.push_back(self.next - 1);
@@ -118,9 +130,14 @@ impl Progress {
         let news = index > self.matched;
         self.matched = self.matched.max(index);
         match &mut self.state {
-            ProgressState::Probe { .. } => {
-                self.state = ProgressState::Replicate { in_flight: VecDeque::new() };
-                self.next = self.matched + 1;
+            ProgressState::Probe { sent } => {
+                self.next = self.next.max(self.matched + 1);
+                if sent.is_some_and(|sent| sent.end <= index) {
+                    self.state = ProgressState::Replicate { in_flight: VecDeque::new() };
+                    self.next = self.matched + 1;
+                } else if news {
+                    *sent = None;
+                }
             }
             ProgressState::Replicate { in_flight } => {
                 in_flight.retain(|last| *last > index);
@@ -134,7 +151,7 @@ impl Progress {
     /// Begins anew to find out where the logs part, trying `next` first. What was told of commits
     /// may be lost, too.
     pub fn probe(&mut self, next: u64) {
-        self.state = ProgressState::Probe { sent_ms: None };
+        self.state = ProgressState::Probe { sent: None };
         self.next = next.max(self.matched + 1);
         self.commit_sent = 0;
     }
@@ -143,7 +160,7 @@ impl Progress {
     /// If that was tried already, it is tried again only with the next heartbeat: a member that has
     /// lost its log refuses what it once had, and the two must not tell each other so without end.
     pub fn refused_at(&mut self, next: u64) {
-        let is_probed = matches!(self.state, ProgressState::Probe { sent_ms: Some(_) });
+        let is_probed = matches!(self.state, ProgressState::Probe { sent: Some(_) });
         if is_probed && next.max(self.matched + 1) == self.next {
             return;
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ottla_common::types::MemberId;
 
 use super::membership::membership_of;
-use super::progress::{Progress, ProgressState};
+use super::progress::{Probed, Progress, ProgressState};
 use super::seeded_bugs::SeededBug;
 use super::{Entry, EntryKind, MessageKind, NUMBER_MAX, Raft, quorum};
 
@@ -177,7 +177,9 @@ impl Raft {
                 ProgressState::Replicate { .. } => {
                     progress.probe(0);
                     // Not before it answers a heartbeat.
-                    progress.state = ProgressState::Probe { sent_ms: Some(now_ms) };
+                    let end = progress.next - 1;
+                    let sent = Some(Probed { sent_ms: now_ms, end });
+                    progress.state = ProgressState::Probe { sent };
                 }
                 // The piece that was under way is sent again when it answers.
                 ProgressState::Snapshot { active_ms, .. } => *active_ms = 0,
