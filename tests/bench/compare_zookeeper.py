@@ -124,6 +124,8 @@ def throughput(servers, arguments, put):
                     "run", "--work", work, "--sessions", sessions, "--size", size,
                     "--warm-up", arguments.warm_up, "--seconds", arguments.seconds)
                 case = f"{work}, {sessions} sessions, {size} B"
+                if got["refused"] or got["reconnects"]:
+                    print(f"    {case}: {got['refused']} refused, {got['reconnects']} reconnects")
                 put(f"{case} | ops/s", got["ops_per_second"])
                 for share in ("p50", "p99", "p999"):
                     put(f"{case} | {share} ms", got[f"{share}_ms"])
@@ -151,14 +153,17 @@ def million(servers, arguments, put):
     rate = ["run", "--work", "set", "--sessions", 16, "--rate", 2000, "--warm-up", 0]
     longest = 0
     for _ in range(15):
-        longest = max(longest, servers.ask(*rate, "--seconds", 10)["longest_ms"])
+        got = servers.ask(*rate, "--seconds", 10)
+        longest = max(longest, got["longest_ms"])
+        if got["refused"] or got["reconnects"]:
+            print(f"    {got['refused']} refused, {got['reconnects']} reconnects")
         if len({os.path.dirname(path) for path, _ in servers.snapshots() - before}) == 3:
             put(f"longest request, 2,000/s, while all take a snapshot of {arguments.nodes:,} | ms", longest)
             break
     else:
         print("    not all took a snapshot", flush=True)
     put(f"start with {arguments.nodes:,} nodes | s", servers.start_again())
-    put(f"memory of three after that start | MB", servers.memory_mb())
+    put("memory of three after that start | MB", servers.memory_mb())
 
 
 def sessions(servers, arguments, put):
@@ -170,7 +175,7 @@ def sessions(servers, arguments, put):
         put("opening 10,000 sessions | s", opened["seconds"])
         put("memory of three with 10,000 sessions | MB", servers.memory_mb())
         put("of that for the sessions | MB", servers.memory_mb() - before)
-        holding.stdin.close()
+        holding.communicate("")
 
 
 PARTS = {"throughput": throughput, "failover": failover, "million": million, "sessions": sessions}

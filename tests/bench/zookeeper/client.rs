@@ -38,6 +38,11 @@ impl Reply {
     }
 }
 
+/// The session that was to be resumed is no more.
+#[derive(Debug, thiserror::Error)]
+#[error("the session has expired")]
+pub struct Expired;
+
 /// A session and the connection that it has.
 #[derive(Debug)]
 pub struct Session {
@@ -88,7 +93,7 @@ impl Session {
         session.flush().await?;
         let message = session.message().await?;
         session.granted = Reader::new(&message).read()?;
-        ensure!(session.granted.session_id != 0, "the session has expired");
+        ensure!(session.granted.session_id != 0, Expired);
         Ok(session)
     }
 

@@ -14,13 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::client::{Session, create, set};
-use super::{open_all, server_of};
-
-/// How long a client waits before it tries the next server.
-const PAUSE: Duration = Duration::from_millis(2);
-
-/// How long it waits for a server to take its session up.
-const PATIENCE: Duration = Duration::from_secs(1);
+use super::{open_all, reconnect, server_of};
 
 /// Which process to kill, and how many sessions write.
 #[derive(Args, Clone, Debug)]
@@ -64,15 +58,7 @@ async fn write(
                 _ => continue,
             }
         }
-        loop {
-            sleep(PAUSE).await;
-            next += 1;
-            let server = server_of(&servers, next)?;
-            if let Ok(Ok(resumed)) = timeout(PATIENCE, session.resume(server)).await {
-                session = resumed;
-                break;
-            }
-        }
+        session = reconnect(&servers, &session, &mut next).await?;
     }
 }
 

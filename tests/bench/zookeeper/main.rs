@@ -10,16 +10,27 @@ mod histogram;
 mod workload;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::task::LocalSet;
+use tokio::time::{Instant, sleep, timeout};
 
-use self::client::Session;
+use self::client::{Expired, Session};
 
 /// Sessions that are opened at the same time.
 const OPENING_AT_ONCE: usize = 64;
+
+/// How long the opening of a session is tried.
+const OPENING_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a client waits before it tries the next server.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// How long it waits for a server to take its session up.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Loads servers that speak ZooKeeper's protocol.
 #[derive(Parser)]
@@ -56,10 +67,42 @@ fn server_of(servers: &[SocketAddr], number: usize) -> anyhow::Result<SocketAddr
     servers.get(number % servers.len()).copied().context("a server")
 }
 
-/// Opens sessions, spread over the servers.
+/// Opens sessions, spread over the servers. A server that has just lost its leader may refuse.
 async fn open_all(servers: &[SocketAddr], count: usize) -> anyhow::Result<Vec<Session>> {
-    let opening = |number| async move { Session::open(server_of(servers, number)?).await };
+    let opening = |number| async move {
+        let began = Instant::now();
+        loop {
+            match Session::open(server_of(servers, number)?).await {
+                Err(error) if began.elapsed() > OPENING_PATIENCE => return Err(error),
+                Err(_) => sleep(PAUSE).await,
+                Ok(session) => return Ok(session),
+            }
+        }
+    };
     stream::iter(0..count).map(opening).buffered(OPENING_AT_ONCE).try_collect().await
+}
+
+/// Goes on with a session whose connection is gone at the next server that takes it, or with a new
+/// session if it has expired. `next` counts the tries, over all servers.
+async fn reconnect(
+    servers: &[SocketAddr],
+    lost: &Session,
+    next: &mut usize,
+) -> anyhow::Result<Session> {
+    loop {
+        sleep(PAUSE).await;
+        *next += 1;
+        let server = server_of(servers, *next)?;
+        match timeout(PATIENCE, lost.resume(server)).await {
+            Ok(Ok(session)) => return Ok(session),
+            Ok(Err(error)) if error.is::<Expired>() => {
+                if let Ok(Ok(session)) = timeout(PATIENCE, Session::open(server)).await {
+                    return Ok(session);
+                }
+            }
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]

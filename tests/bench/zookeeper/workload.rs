@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::client::{Session, create, get, set};
 use super::histogram::Histogram;
-use super::{open_all, server_of};
+use super::{open_all, reconnect};
 
 /// Nodes that are set and got.
 const KEYS: usize = 1_000;
@@ -60,14 +60,29 @@ pub struct Load {
     seconds: f64,
 }
 
+/// What a session was told.
+#[derive(Default)]
+struct Told {
+    took: Histogram,
+    refused: u64,
+    reconnects: u64,
+}
+
 /// What one session does.
 struct Worker {
+    servers: Rc<[SocketAddr]>,
     number: usize,
     load: Rc<Load>,
     data: Rc<[u8]>,
     random: Rng,
     created: u64,
     run: u64,
+    period: Period,
+    /// When the next request is due, if there is a rate.
+    due: Instant,
+    /// When those under way were sent, or due.
+    sent: VecDeque<Instant>,
+    told: Told,
 }
 
 /// When the counting begins and ends.
@@ -95,45 +110,55 @@ impl Worker {
         }
     }
 
-    async fn ask(mut self, mut session: Session, period: Period) -> anyhow::Result<Histogram> {
-        let mut took = Histogram::default();
-        let mut sent = VecDeque::with_capacity(self.load.depth);
-        let every = self.load.rate.map(|rate| {
-            Duration::from_secs_f64(
-                f64::from(u32::try_from(self.load.sessions).unwrap_or(1)) / rate,
-            )
-        });
-        let mut due = Instant::now();
-        if let Some(every) = every {
-            due += every.mul_f64(self.random.f64());
-        }
-        while Instant::now() < period.to {
-            if let Some(every) = every {
-                sleep_until(due).await;
-                sent.push_back(due);
-                session.put(&self.request());
-                due += every;
-            }
-            while every.is_none() && sent.len() < self.load.depth {
-                sent.push_back(Instant::now());
+    /// The time between two requests of a session, if there is a rate.
+    fn every(&self) -> Option<Duration> {
+        let sessions = f64::from(u32::try_from(self.load.sessions).unwrap_or(1));
+        self.load.rate.map(|rate| Duration::from_secs_f64(sessions / rate))
+    }
+
+    /// Sends what is due, and waits for an answer.
+    async fn turn(&mut self, session: &mut Session) -> anyhow::Result<()> {
+        if let Some(every) = self.every() {
+            sleep_until(self.due).await;
+            self.sent.push_back(self.due);
+            session.put(&self.request());
+            self.due += every;
+        } else {
+            while self.sent.len() < self.load.depth {
+                self.sent.push_back(Instant::now());
                 session.put(&self.request());
             }
-            session.flush().await?;
-            let reply = session.next().await?;
-            anyhow::ensure!(reply.err == error_code::OK, "answered with error {}", reply.err);
-            let now = Instant::now();
-            let began = sent.pop_front().context("a reply that nobody asked for")?;
-            if now >= period.from && now < period.to {
-                took.record(now - began);
+        }
+        session.flush().await?;
+        let reply = session.next().await?;
+        let refused = reply.err != error_code::OK;
+        let began = self.sent.pop_front().context("a reply that nobody asked for")?;
+        let now = Instant::now();
+        if now >= self.period.from && now < self.period.to {
+            self.told.refused += u64::from(refused);
+            self.told.took.record(now - began);
+        }
+        Ok(())
+    }
+
+    async fn ask(mut self, mut session: Session) -> anyhow::Result<Told> {
+        self.due += self.every().unwrap_or_default().mul_f64(self.random.f64());
+        let mut next = self.number;
+        while Instant::now() < self.period.to {
+            if self.turn(&mut session).await.is_err() {
+                // What was under way was done or not. Whoever asks at a rate asks again and late.
+                self.told.reconnects += 1;
+                self.sent.clear();
+                session = reconnect(&self.servers, &session, &mut next).await?;
             }
         }
-        Ok(took)
+        Ok(self.told)
     }
 }
 
 /// Makes the nodes that are set and got, and the parents of those that will be created.
 async fn prepare(servers: &[SocketAddr], load: &Load, run: u64, data: &[u8]) -> anyhow::Result<()> {
-    let mut session = Session::open(server_of(servers, 0)?).await?;
+    let mut session = open_all(servers, 1).await?.pop().context("a session")?;
     session.ask(&create("/load".to_owned(), b"")).await?;
     let names = match load.work {
         Work::Create => (0..load.sessions).map(|number| format!("/load/{run}-{number}")).collect(),
@@ -173,13 +198,22 @@ pub async fn run(servers: &[SocketAddr], load: Load) -> anyhow::Result<Value> {
             random: Rng::new(),
             created: 0,
             run: run_number,
+            servers: servers.into(),
+            period,
+            due: Instant::now(),
+            sent: VecDeque::new(),
+            told: Told::default(),
         };
-        workers.spawn_local(worker.ask(session, period));
+        workers.spawn_local(worker.ask(session));
     }
-    let mut took = Histogram::default();
+    let mut all = Told::default();
     while let Some(done) = workers.join_next().await {
-        took.merge(&done??);
+        let told = done??;
+        all.took.merge(&told.took);
+        all.refused += told.refused;
+        all.reconnects += told.reconnects;
     }
+    let Told { took, refused, reconnects } = all;
     let total = f64::from(u32::try_from(took.total()).unwrap_or(u32::MAX));
     Ok(json!({
         "ops_per_second": total / load.seconds,
@@ -187,5 +221,7 @@ pub async fn run(servers: &[SocketAddr], load: Load) -> anyhow::Result<Value> {
         "p99_ms": took.per_mille_ms(990),
         "p999_ms": took.per_mille_ms(999),
         "longest_ms": took.longest_ms(),
+        "refused": refused,
+        "reconnects": reconnects,
     }))
 }
