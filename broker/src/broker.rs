@@ -28,6 +28,7 @@ use crate::controller::admin::ClusterAdmin;
 use crate::controller::campaign::Campaign;
 use crate::controller::producer_ids::ProducerIds;
 use crate::error::Error;
+use crate::groups;
 use crate::handlers::{Handlers, context::Parts};
 use crate::metadata::registration::Registrar;
 use crate::metadata::watcher::{ImageHandle, follow, image_channel};
@@ -242,6 +243,8 @@ async fn build_parts(
     if image.wait_until(patience, |image| image.cluster_id.is_some()).await.is_none() {
         return Err(Error::Coordinator("it did not send the cluster's state in time".to_owned()));
     }
+    let groups = groups::start(&config.groups, (image.clone(), replicas.clone()));
+    background.spawn(groups.clone().run(background.clone()));
     Ok(Arc::new(Parts::new(
         config.clone(),
         image.clone(),
@@ -249,6 +252,7 @@ async fn build_parts(
         (
             Arc::new(ClusterAdmin::new(client.clone(), image, config.clone())),
             Arc::new(ProducerIds::new(client.clone(), config.broker_id)),
+            groups,
         ),
     )))
 }

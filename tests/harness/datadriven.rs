@@ -27,6 +27,12 @@ pub struct Step {
 }
 
 impl Step {
+    /// A command that stands in no file.
+    pub fn of(words: Vec<String>) -> Self {
+        let lines = vec![words.join(" ")];
+        Self { before: String::new(), words, lines, expected: String::new(), line: 0 }
+    }
+
     /// The lines of input behind the first.
     pub fn input(&self) -> &[String] {
         self.lines.get(1..).unwrap_or_default()

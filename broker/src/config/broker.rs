@@ -11,6 +11,9 @@ use super::keys::{self, Value};
 use super::{BrokerLayers, Overrides, listeners};
 
 mod check;
+mod groups;
+
+pub use groups::GroupsConfig;
 
 pub(super) use check::parse_ip_overrides;
 
@@ -44,6 +47,8 @@ pub struct BrokerConfig {
     pub logs: LogsConfig,
     /// What topics get if nobody says.
     pub topics: TopicsConfig,
+    /// How groups are kept.
+    pub groups: GroupsConfig,
 }
 
 /// How the coordinators are reached.
@@ -271,6 +276,7 @@ impl BrokerConfig {
             network: read.network()?,
             replication: read.replication(),
             logs: read.logs(),
+            groups: GroupsConfig::read(&read)?,
             topics: TopicsConfig {
                 auto_create_topics_enable: read.boolean("auto.create.topics.enable"),
                 delete_topic_enable: read.boolean("delete.topic.enable"),

@@ -11,6 +11,7 @@ pub mod admin;
 pub mod campaign;
 pub mod configs;
 pub mod election;
+pub mod internal_topics;
 pub mod leaders;
 pub mod placement;
 pub mod producer_ids;

@@ -13,10 +13,17 @@ pub mod settings;
 pub mod shard;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use ottla_common::clock::Clock;
+use ottla_common::kafka::compression::Compression;
 use ottla_common::kafka::error_code::ErrorCode;
 
-use crate::internal_topics::{Runtime, partition_for};
+use crate::config::broker::GroupsConfig;
+use crate::internal_topics::{CONSUMER_OFFSETS, Runtime, RuntimeSettings, partition_for};
+use crate::metadata::watcher::ImageHandle;
+use crate::replication::replica_manager::ReplicaManager;
+use settings::GroupSettings;
 use shard::GroupShard;
 
 /// The groups of this broker.
@@ -29,4 +36,23 @@ pub type Groups = Arc<Runtime<GroupShard>>;
 pub fn partition_of(groups: &Groups, group_id: &str) -> Result<i32, ErrorCode> {
     let partitions = groups.partition_count().ok_or(ErrorCode::NotCoordinator)?;
     Ok(partition_for(group_id, partitions))
+}
+
+/// The groups of a broker; it has none before [`Runtime::run`].
+pub fn start(
+    config: &GroupsConfig,
+    (image, replicas): (ImageHandle, Arc<ReplicaManager>),
+) -> Groups {
+    let settings = RuntimeSettings {
+        topic: CONSUMER_OFFSETS,
+        commit_timeout: Duration::from_millis(u64::from(config.offsets_commit_timeout_ms)),
+        load_buffer_size: usize::try_from(config.offsets_load_buffer_size).unwrap_or(usize::MAX),
+        // The numbers were checked when the config was read.
+        compression: Compression::from_id(config.offsets_topic_compression_codec)
+            .unwrap_or_default(),
+    };
+    let of_groups = Arc::new(GroupSettings::new(config));
+    Runtime::new(settings, (image, replicas), Clock::system(), move |_| {
+        GroupShard::new(of_groups.clone())
+    })
 }

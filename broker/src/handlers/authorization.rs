@@ -34,6 +34,8 @@ pub enum Resource<'a> {
     Cluster,
     /// A topic.
     Topic(&'a str),
+    /// A group.
+    Group(&'a str),
     /// A transactional id.
     TransactionalId(&'a str),
 }
@@ -61,6 +63,15 @@ pub const TOPIC_OPERATIONS: i32 = bits(&[
     Operation::AlterConfigs,
 ]);
 
+/// All that can be done to a group.
+pub const GROUP_OPERATIONS: i32 = bits(&[
+    Operation::Read,
+    Operation::Delete,
+    Operation::Describe,
+    Operation::DescribeConfigs,
+    Operation::AlterConfigs,
+]);
+
 /// All that can be done to the cluster.
 pub const CLUSTER_OPERATIONS: i32 = bits(&[
     Operation::Create,
@@ -79,5 +90,6 @@ mod tests {
     #[test]
     fn the_sets_are_those_that_kafka_gives_without_an_authorizer() {
         assert_eq!((TOPIC_OPERATIONS, CLUSTER_OPERATIONS), (3576, 8096));
+        assert_eq!(GROUP_OPERATIONS, 3400);
     }
 }

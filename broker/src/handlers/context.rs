@@ -13,6 +13,7 @@ use super::authorization::{Operation, Resource};
 use crate::config::BrokerConfig;
 use crate::controller::admin::ClusterAdmin;
 use crate::controller::producer_ids::ProducerIds;
+use crate::groups::Groups;
 use crate::metadata::image::{BrokerImage, MetadataImage};
 use crate::metadata::watcher::ImageHandle;
 use crate::network::{Close, ConnectionInfo, Reply};
@@ -35,6 +36,8 @@ pub struct Parts {
     pub producer_ids: Arc<ProducerIds>,
     /// What consumers fetch.
     pub fetch_sessions: FetchSessions,
+    /// The groups that this broker keeps.
+    pub groups: Groups,
 }
 
 impl Parts {
@@ -43,7 +46,7 @@ impl Parts {
         config: Arc<BrokerConfig>,
         image: ImageHandle,
         replicas: Arc<ReplicaManager>,
-        (admin, producer_ids): (Arc<ClusterAdmin>, Arc<ProducerIds>),
+        (admin, producer_ids, groups): (Arc<ClusterAdmin>, Arc<ProducerIds>, Groups),
     ) -> Self {
         let slots = config.network.max_incremental_fetch_session_cache_slots;
         let limits = SessionLimits {
@@ -58,6 +61,7 @@ impl Parts {
             admin,
             producer_ids,
             fetch_sessions: FetchSessions::new(limits),
+            groups,
         }
     }
 }

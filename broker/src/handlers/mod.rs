@@ -11,6 +11,7 @@
 
 pub mod authorization;
 pub mod context;
+pub mod groups;
 pub mod topics;
 
 mod alter_configs;
@@ -18,21 +19,32 @@ mod api_versions;
 mod config_resources;
 mod create_partitions;
 mod create_topics;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_topic_partitions;
 mod fetch;
+mod find_coordinator;
+mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
 mod list_config_resources;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sync_group;
 
 use std::sync::Arc;
 
@@ -81,6 +93,15 @@ pub const APIS: &[Api] = &[
     api(ApiKey::Fetch, (4, 18), |c, b| staged(c, b, fetch::handle)),
     api(ApiKey::ListOffsets, (1, 11), |c, b| plain(c, b, list_offsets::handle)),
     api(ApiKey::Metadata, (0, 13), |c, b| staged_later(c, b, metadata::handle)),
+    api(ApiKey::OffsetCommit, (2, 10), |c, b| staged(c, b, offset_commit::handle)),
+    api(ApiKey::OffsetFetch, (1, 10), |c, b| staged(c, b, offset_fetch::handle)),
+    api(ApiKey::FindCoordinator, (0, 6), |c, b| staged_later(c, b, find_coordinator::handle)),
+    api(ApiKey::JoinGroup, (0, 9), |c, b| staged(c, b, join_group::handle)),
+    api(ApiKey::Heartbeat, (0, 4), |c, b| staged(c, b, heartbeat::handle)),
+    api(ApiKey::LeaveGroup, (0, 5), |c, b| staged(c, b, leave_group::handle)),
+    api(ApiKey::SyncGroup, (0, 5), |c, b| staged(c, b, sync_group::handle)),
+    api(ApiKey::DescribeGroups, (0, 6), |c, b| staged(c, b, describe_groups::handle)),
+    api(ApiKey::ListGroups, (0, 5), |c, b| staged(c, b, list_groups::handle)),
     api(ApiKey::ApiVersions, (0, 5), |c, b| plain(c, b, api_versions::handle)),
     api(ApiKey::CreateTopics, (2, 7), |c, b| later(c, b, create_topics::handle)),
     api(ApiKey::DeleteTopics, (1, 6), |c, b| later(c, b, delete_topics::handle)),
@@ -91,9 +112,11 @@ pub const APIS: &[Api] = &[
     api(ApiKey::AlterConfigs, (0, 2), |c, b| later(c, b, alter_configs::handle)),
     api(ApiKey::DescribeLogDirs, (1, 5), |c, b| plain(c, b, describe_log_dirs::handle)),
     api(ApiKey::CreatePartitions, (0, 3), |c, b| later(c, b, create_partitions::handle)),
+    api(ApiKey::DeleteGroups, (0, 3), |c, b| staged(c, b, delete_groups::handle)),
     api(ApiKey::IncrementalAlterConfigs, (0, 1), |c, b| {
         later(c, b, incremental_alter_configs::handle)
     }),
+    api(ApiKey::OffsetDelete, (0, 0), |c, b| staged(c, b, offset_delete::handle)),
     api(ApiKey::DescribeCluster, (0, 2), |c, b| plain(c, b, describe_cluster::handle)),
     api(ApiKey::DescribeProducers, (0, 0), |c, b| plain(c, b, describe_producers::handle)),
     api(ApiKey::ListConfigResources, (0, 1), |c, b| plain(c, b, list_config_resources::handle)),

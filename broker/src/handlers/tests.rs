@@ -21,12 +21,13 @@ fn only_versions_of_the_table_are_found() {
     assert!(find(ApiKey::Fetch, 19).is_none());
     // Not final in Kafka.
     assert!(find(ApiKey::InitProducerId, 6).is_none());
-    assert!(find(ApiKey::JoinGroup, 0).is_none());
+    assert!(find(ApiKey::ShareFetch, 1).is_none());
 }
 
 #[test]
 fn every_handler_of_the_folder_is_in_the_table() {
-    let shared = ["mod", "context", "authorization", "topics", "config_resources", "tests"];
+    let shared =
+        ["mod", "context", "authorization", "groups", "topics", "config_resources", "tests"];
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/handlers");
     let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
     let names = names.filter_map(|name| Some(name.to_str()?.strip_suffix(".rs")?.to_owned()));

@@ -191,6 +191,14 @@ impl<M: StateMachine> Turn<M> {
         Uuid(bytes)
     }
 
+    /// The next of counted ids, for tests.
+    pub fn ids_used(&self) -> Option<u64> {
+        match self.ids {
+            Ids::Counted(next) => Some(next),
+            Ids::Random => None,
+        }
+    }
+
     /// Wants a record written.
     pub fn record(&mut self, record: Record) {
         self.records.push(record);

@@ -126,7 +126,15 @@ impl<M: StateMachine> Runtime<M> {
     }
 
     fn shard(&self, partition: i32) -> Result<Arc<Shard<M>>, ErrorCode> {
-        self.shards.read().get(&partition).cloned().ok_or(ErrorCode::NotCoordinator)
+        if let Some(shard) = self.shards.read().get(&partition) {
+            return Ok(shard.clone());
+        }
+        // A leadership so new that its shard is still to be made.
+        let found = self.replicas.partition(self.settings.topic, partition);
+        match found.is_ok_and(|partition| partition.is_leader()) {
+            true => Err(ErrorCode::CoordinatorLoadInProgress),
+            false => Err(ErrorCode::NotCoordinator),
+        }
     }
 
     fn surroundings(&self) -> Surroundings {
