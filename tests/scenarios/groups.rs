@@ -135,7 +135,7 @@ impl World {
         for (record, place) in &self.log {
             self.shard.replay(record, *place);
         }
-        self.turn(|shard, turn| shard.loaded(turn));
+        let _ = self.turn(|shard, turn| shard.loaded(turn));
     }
 
     fn say(&mut self, text: &str) {
@@ -157,7 +157,8 @@ impl World {
         let fails = self.appends_fail && !records.is_empty();
         for record in records {
             let text = record_text(&record);
-            self.say(&if fails { format!("cannot write {text}") } else { format!("writes {text}") });
+            let verb = if fails { "cannot write" } else { "writes" };
+            self.say(&format!("{verb} {text}"));
             if !fails {
                 let offset = i64::try_from(self.log.len()).unwrap();
                 let place = Place { offset, timestamp_ms: wall_time_ms, transaction: None };

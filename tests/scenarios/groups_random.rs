@@ -18,7 +18,6 @@ const WORK: &str = "abcdefghij";
 
 #[derive(Clone, Debug, Default)]
 struct Client {
-    name: String,
     instance: Option<String>,
     id: String,
     generation: i32,
@@ -112,7 +111,7 @@ impl Life {
         self.names += 1;
         let name = format!("c{}", self.names);
         let instance = self.random.bool().then(|| format!("i{}", self.names));
-        let client = Client { name: name.clone(), instance, ..Client::default() };
+        let client = Client { instance, ..Client::default() };
         self.clients.insert(name, client);
     }
 
