@@ -23,6 +23,9 @@ use super::raft::{Membership, MessageKind};
 use super::snapshot_files::{SnapshotJob, SnapshotThread};
 use crate::limits::APPLY_BACKLOG_MAX;
 
+/// How often a member says whom it waits for.
+const AWAITED_TOLD_EVERY: Duration = Duration::from_secs(10);
+
 /// What the thread is told.
 #[derive(Debug)]
 pub enum Letter {
@@ -60,6 +63,8 @@ pub struct Driver {
     pub tick: Duration,
     /// There is no other member.
     pub is_alone: bool,
+    /// When the log was told last whom a new ensemble waits for.
+    pub told_of_awaited: Instant,
 }
 
 impl Driver {
@@ -131,6 +136,7 @@ impl Driver {
     fn proceed(&mut self, is_tick: bool, now: Now) -> bool {
         if is_tick {
             self.node.handle(Input::Tick, now);
+            self.tell_of_awaited();
         }
         for input in self.intake.collect_questions(is_tick) {
             self.node.handle(input, now);
@@ -154,6 +160,21 @@ impl Driver {
         }
         self.progress.look(&self.node, is_tick);
         false
+    }
+
+    /// A new ensemble that does not begin must say why.
+    fn tell_of_awaited(&mut self) {
+        if self.told_of_awaited.elapsed() < AWAITED_TOLD_EVERY {
+            return;
+        }
+        self.told_of_awaited = Instant::now();
+        let members = self.node.awaited();
+        if !members.is_empty() {
+            tracing::warn!(
+                ?members,
+                "a new ensemble begins when all its voters have been there once; these have not yet"
+            );
+        }
     }
 
     fn carry_out(&mut self, effect: Effect, now: Now) -> Result<(), Arc<str>> {

@@ -237,6 +237,11 @@ impl Node {
         self.raft.status()
     }
 
+    /// Whom a new ensemble waits for before it begins.
+    pub fn awaited(&self) -> Vec<MemberId> {
+        self.raft.awaited()
+    }
+
     /// This member.
     pub fn member_id(&self) -> MemberId {
         self.config.raft.member_id

@@ -224,6 +224,7 @@ pub fn build(
         clock: clock.clone(),
         tick,
         is_alone: false,
+        told_of_awaited: std::time::Instant::now(),
     };
     let ensemble = Ensemble::new(Parts { member_id, intake, progress, live, keeper, clock });
     let (log, applier) = (log_runner, apply_runner);

@@ -172,7 +172,9 @@ impl Raft {
             && !self.is_bound()
             && campaign_term > self.hard.term
             && self.is_up_to_date((last_index, last_term));
-        self.send(from, MessageKind::PreVoteResponse { campaign_term, granted });
+        // That it may vote must be durable, too: else who begins a term on its word could be the
+        // only one that knows of the ensemble.
+        self.send_after_persist(from, MessageKind::PreVoteResponse { campaign_term, granted });
     }
 
     pub(super) fn pre_vote_answered(&mut self, from: MemberId, term: u64, granted: bool) {

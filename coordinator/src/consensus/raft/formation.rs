@@ -1,8 +1,14 @@
 //! Members with empty folders. A folder is empty because the ensemble is new, or because the disk
-//! was lost; and a member that forgot its promises must not vote. So it asks the others: if a
-//! majority, with itself, has never taken part in anything either, the ensemble is new. If anybody
-//! has, this member takes the log and does not vote until the others have taken its vote from it.
-//! Then they may make it a voter anew.
+//! was lost; and a member that forgot its promises must not vote. So it asks the others: if none of
+//! the voters has ever taken part in anything either, the ensemble is new. If anybody has, this
+//! member takes the log and does not vote until the others have taken its vote from it. Then they
+//! may make it a voter anew.
+//!
+//! A majority is not enough: one that was never started and one that lost its disk would make one,
+//! and what the third acknowledged with the lost one would be gone. So a new ensemble begins when
+//! all its voters are there for the first time; from then on, a majority does. Whatever counted on
+//! a promise is held by somebody who lost nothing, as long as fewer than a majority lost their
+//! disks, and that one says that he takes part.
 //!
 //! Greetings also tell a member that was away long who belongs to the ensemble by now.
 
@@ -11,20 +17,16 @@ use std::collections::BTreeSet;
 use ottla_common::types::MemberId;
 
 use super::membership::others;
-use super::{MessageKind, Raft, Standing, quorum};
+use super::{MessageKind, Raft, Standing};
 use crate::limits::MEMBERS_MAX;
 
 /// What a member has learnt from greetings.
 #[derive(Debug)]
 pub struct Formation {
-    /// Members that said their folder is empty, while this one's was. What they became since is no
-    /// sign that something was lost.
-    fresh: BTreeSet<MemberId>,
     /// Members that had never taken part in anything, in this one's present life. If all are so,
-    /// there is nothing that could have been forgotten.
+    /// there is nothing that could have been forgotten. What they became since is no sign that
+    /// something was lost.
     blank: BTreeSet<MemberId>,
-    /// Since when a majority is known to be fresh.
-    enough_since_ms: Option<u64>,
     greet_due_ms: u64,
     /// Members that others have named.
     introduced: BTreeSet<MemberId>,
@@ -36,9 +38,7 @@ pub struct Formation {
 impl Formation {
     pub fn new(now_ms: u64) -> Self {
         Self {
-            fresh: BTreeSet::new(),
             blank: BTreeSet::new(),
-            enough_since_ms: None,
             greet_due_ms: now_ms,
             introduced: BTreeSet::new(),
             horizon: None,
@@ -64,16 +64,26 @@ impl Raft {
     }
 
     pub(super) fn tick_formation(&mut self) {
-        if self.hard.standing != Standing::Fresh {
-            return;
-        }
-        let patience_ms = self.config.election_timeout_ms;
-        let enough_since_ms = self.formation.enough_since_ms;
-        if enough_since_ms.is_some_and(|since_ms| self.now_ms >= since_ms + patience_ms) {
-            // The others are late. They will be taken in as members that have lost their data.
-            self.form();
-        } else if self.now_ms >= self.formation.greet_due_ms {
+        let is_due = self.now_ms >= self.formation.greet_due_ms;
+        if self.hard.standing == Standing::Fresh && is_due {
             self.greet();
+        }
+    }
+
+    /// Voters that must be there once, before a new ensemble can begin, and that have not been
+    /// heard of yet. Nobody if this is not one.
+    pub fn awaited(&self) -> Vec<MemberId> {
+        if self.hard.standing != Standing::Fresh {
+            return Vec::new();
+        }
+        let is_awaited = |id: &MemberId| !self.is_known_blank(*id);
+        self.membership().voters().filter(is_awaited).collect()
+    }
+
+    fn is_known_blank(&self, id: MemberId) -> bool {
+        match id == self.config.member_id {
+            true => self.is_blank(),
+            false => self.formation.blank.contains(&id),
         }
     }
 
@@ -119,37 +129,23 @@ impl Raft {
         if blank {
             self.formation.blank.insert(from);
         }
-        if standing == Standing::Fresh {
-            self.formation.fresh.insert(from);
-        }
-        let (own_id, membership) = (self.config.member_id, self.memberships.newest().1);
-        let is_blank = |id| id == own_id || self.formation.blank.contains(&id);
-        let is_fresh = |id| id == own_id || self.formation.fresh.contains(&id);
-        if self.is_blank() && membership.voters().all(is_blank) {
-            self.form();
+        let all_are_blank = self.membership().voters().all(|id| self.is_known_blank(id));
+        if self.is_blank() && all_are_blank {
+            self.hard.standing = Standing::Voter;
+            self.restart_patience();
         } else if standing != Standing::Fresh {
             self.resolve_standing(from);
-        } else if quorum::has_majority(membership, is_fresh) {
-            self.formation.enough_since_ms.get_or_insert(self.now_ms);
         }
     }
 
-    /// `from` takes part in an ensemble. If its folder was not empty just now, this member's data
-    /// is lost.
+    /// `from` takes part in an ensemble.
     pub(super) fn resolve_standing(&mut self, from: MemberId) {
-        if self.hard.standing != Standing::Fresh {
-            return;
-        }
-        if self.formation.enough_since_ms.is_some() && self.formation.fresh.contains(&from) {
-            self.form();
-        } else if !self.formation.fresh.contains(&from) || self.leader_id == Some(from) {
+        // That others have begun meanwhile says nothing of this member's data; that a leader has
+        // been elected, or one that was not empty asks for votes, does.
+        let has_begun = !self.formation.blank.contains(&from) || self.leader_id == Some(from);
+        if self.hard.standing == Standing::Fresh && has_begun {
             self.hard.standing = Standing::Amnesiac;
         }
-    }
-
-    fn form(&mut self) {
-        self.hard.standing = Standing::Voter;
-        self.restart_patience();
     }
 
     /// A leader tells how long its log is.
