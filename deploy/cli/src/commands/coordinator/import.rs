@@ -20,7 +20,7 @@ use ottla_common::coordination::protocol::{
     Acl, CoordinationError, CreateMode, Op, Request as Ask,
 };
 use ottla_coordinator::frontends::zookeeper::messages::{
-    PathRequest, Request, Response, Stat, WatchedPath, error_code,
+    self, PathRequest, Request, Response, Stat, WatchedPath, error_code,
 };
 use serde_json::json;
 
@@ -280,6 +280,9 @@ fn found(path: String, answers: [Option<Result<Response, i32>>; 3]) -> Found {
             Ok(Response::GetChildren(children)),
         ) => match left_out(&data.stat) {
             Some(kind) => Found::LeftOut(kind),
+            None if acl.acl.iter().any(is_hidden) => Found::Unreadable(
+                "ZooKeeper hides a part of its access list; see --zookeeper-auth".to_owned(),
+            ),
             None => Found::Persistent(Node {
                 path,
                 data: data.data.unwrap_or_default(),
@@ -312,7 +315,13 @@ fn left_out(stat: &Stat) -> Option<&'static str> {
     }
 }
 
-fn acl_of(entry: ottla_coordinator::frontends::zookeeper::messages::Acl) -> Acl {
+/// Whether ZooKeeper has put an `x` in the place of a password's hash, as it does for who may read
+/// a node and not administer it. A copy with that would let nobody in.
+fn is_hidden(entry: &messages::Acl) -> bool {
+    entry.id.scheme == "digest" && entry.id.id.ends_with(":x")
+}
+
+fn acl_of(entry: messages::Acl) -> Acl {
     let (scheme, id) = (entry.id.scheme, entry.id.id);
     Acl { permissions: entry.perms.cast_unsigned(), scheme, id }
 }
@@ -362,6 +371,12 @@ mod tests {
         assert_eq!(kind(0), None);
         assert_eq!(kind(0x0100_0000_0000_0001), Some("ephemeral"));
         assert_eq!(kind(i64::MIN), Some("container"));
+        let acl = |scheme: &str, id: &str| messages::Acl {
+            perms: 31,
+            id: messages::Id { scheme: scheme.to_owned(), id: id.to_owned() },
+        };
+        assert!(is_hidden(&acl("digest", "alice:x")) && !is_hidden(&acl("ip", "::x")));
+        assert!(!is_hidden(&acl("digest", "alice:8y0lhh/7xkdEiwhX7vo9i+/Nmzc=")));
         assert_eq!(kind((0xff00_0000_0000_03e8_u64).cast_signed()), Some("ttl"));
     }
 }
