@@ -1,4 +1,5 @@
-//! `ottla dev` as a process of its own, which can be killed as a power switch or an operator would.
+//! `ottla dev` and coordinators as processes of their own, which can be killed as a power switch or
+//! an operator would.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -18,17 +19,68 @@ pub fn ottla_binary() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("OTTLA_BINARY") {
         return Ok(path.into());
     }
+    built("ottla")
+}
+
+/// The `ottla-coordinator` binary: the one beside `$OTTLA_BINARY`, or the one of this build.
+pub fn coordinator_binary() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os("OTTLA_BINARY") {
+        return Ok(PathBuf::from(path).with_file_name("ottla-coordinator"));
+    }
+    built("ottla-coordinator")
+}
+
+/// A package's binary, brought up to date first.
+fn built(package: &str) -> anyhow::Result<PathBuf> {
     // target/<profile>/deps/<this test>: the binary lies two folders up.
     let test = std::env::current_exe()?;
     let profile = test.parent().and_then(Path::parent).context("find the target folder")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--package", "ottla"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    build.args(["build", "--quiet", "--package", package]).current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile.ends_with("release") {
         build.arg("--release");
     }
-    ensure!(build.status().context("build ottla")?.success(), "building ottla failed");
-    Ok(profile.join("ottla"))
+    ensure!(build.status().context("build")?.success(), "building {package} failed");
+    Ok(profile.join(package))
+}
+
+/// One member of an ensemble. When it is dropped, the process is killed.
+#[derive(Debug)]
+pub struct MemberProcess {
+    command: Command,
+    child: Child,
+}
+
+impl MemberProcess {
+    /// Runs `ottla-coordinator serve` with these arguments. It may not be ready yet.
+    pub fn start(binary: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+        let mut command = Command::new(binary);
+        command.arg("serve").args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command.spawn().with_context(|| format!("start {}", binary.display()))?;
+        Ok(Self { command, child })
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again with the same arguments, after it ended.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        ensure!(self.child.try_wait()?.is_some(), "it still runs");
+        self.child = self.command.spawn()?;
+        Ok(())
+    }
+}
+
+impl Drop for MemberProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// A running `ottla dev`. When it is dropped, the process is killed.
