@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Takes members of a coordinator ensemble away under load, and looks for what they acknowledged.
 
-usage: ensemble.py kill  --coordinator PATH [--rounds 30]   the leader, by SIGKILL
-       ensemble.py pause --coordinator PATH [--rounds 5]    the leader, by SIGSTOP past all sessions
-       ensemble.py all   --coordinator PATH [--rounds 5]    all members at once, by SIGKILL
-       ensemble.py power --coordinator PATH [--rounds 5]    power cuts, of the leader and of all in turn
+usage: ensemble.py kill    --coordinator COMMAND [--rounds 30]  the leader, by SIGKILL
+       ensemble.py pause   --coordinator COMMAND [--rounds 5]   the leader, by SIGSTOP past all sessions
+       ensemble.py all     --coordinator COMMAND [--rounds 5]   all members at once, by SIGKILL
+       ensemble.py power   --coordinator COMMAND [--rounds 6]   power cuts, of the leader and of all in turn
+       ensemble.py rolling --coordinator COMMAND [--rounds 3]   one after the other, by SIGTERM, the leader last
        options: [--checker COMMAND] [--history FILE] [--seed N] [--keep-log FILE]
 
 Three members run as processes with a `zoo.cfg`. Clients of kazoo work on them all the time:
@@ -15,12 +16,14 @@ Three members run as processes with a `zoo.cfg`. Clients of kazoo work on them a
 
 What was asked and answered is written down as a history, which `--checker` judges (`tests/harness/
 history`): registers must be linearizable, no acknowledged node may be missing, no node of a session
-that is over may be left on any member. In the end all members must show the same tree. `power` cuts the power of a member's file system
-(FS_IOC_SHUTDOWN of a small ext4 on a loop device); it needs root and loop devices; without them it
-says so and exits with 77.
+that is over may be left on any member. In the end all members must show the same tree. `rolling`
+allows a client one broken connection for each member that is started anew, on which its session goes
+on, and nothing else. `power` cuts the power of a member's file system (FS_IOC_SHUTDOWN of a small ext4
+on a loop device); it needs root and loop devices; without them it says so and exits with 77.
 """
 
 import argparse
+import collections
 import contextlib
 import json
 import logging
@@ -43,7 +46,7 @@ import power_cut
 
 MEMBERS, REGISTERS, REGISTER_CLIENTS, SEQUENCE_CLIENTS = 3, 5, 4, 2
 TICK_MS, SESSION_TIMEOUT_S, OPERATION_TIMEOUT_S = 500, 4.0, 20
-ROUNDS = {"kill": 30, "pause": 5, "all": 5, "power": 6}
+ROUNDS = {"kill": 30, "pause": 5, "all": 5, "power": 6, "rolling": 3}
 
 
 def free_ports(count):
@@ -145,22 +148,35 @@ class Load(threading.Thread):
         self.hosts, self.number, self.stopping = hosts, number, threading.Event()
         self.random = random.Random(number)
         self.acknowledged, self.unknown, self.error = 0, 0, None
-        self.client = None
+        self.sessions, self.failures = 0, collections.Counter()
+        self.client, self.session = None, None
 
     def connect(self):
-        """A client with a session that lives. Who waits for it gives up when all is over."""
-        while self.client is None or not self.client.connected:
+        """A client with a session: the one that there is goes on with it on another member."""
+        if self.client is not None and not self.reconnects():
+            self.failures["no reconnect"] += 1
             self.drop()
+        while self.client is None:
             client = KazooClient(self.hosts, timeout=SESSION_TIMEOUT_S, randomize_hosts=True,
                                  connection_retry={"max_tries": -1, "delay": 0.02, "max_delay": 0.2})
             try:
                 client.start(OPERATION_TIMEOUT_S)
             except KazooTimeoutError:
+                self.failures["no session"] += 1
                 client.stop()
                 client.close()
                 continue
             self.client = client
+        if self.session != self.client.client_id[0]:
+            self.session = self.client.client_id[0]
+            self.sessions += 1
         return self.client
+
+    def reconnects(self):
+        deadline = time.monotonic() + OPERATION_TIMEOUT_S
+        while not self.client.connected and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return self.client.connected
 
     def drop(self):
         if self.client is not None:
@@ -189,6 +205,7 @@ class Load(threading.Thread):
             return "refused", error
         except (KazooException, KazooTimeoutError) as error:
             self.unknown += 1
+            self.failures[type(error).__name__] += 1
             if not isinstance(error, ConnectionLoss):
                 self.drop()
             return "unknown", error
@@ -373,20 +390,20 @@ class Faults:
     """What is done to the ensemble in a round."""
 
     def __init__(self, ensemble, disks):
-        self.ensemble, self.disks = ensemble, disks
+        self.ensemble, self.disks, self.restarts = ensemble, disks, 0
 
     def kill(self, _round):
         leader = self.ensemble.leader()
         leader.kill()
         others = [member for member in self.ensemble.members if member is not leader]
-        wait_for_a_leader_among(others)
+        wait_for(others, ("leader",))
         leader.start()
 
     def pause(self, _round):
         leader = self.ensemble.leader()
         leader.signal(signal.SIGSTOP)
         others = [member for member in self.ensemble.members if member is not leader]
-        wait_for_a_leader_among(others)
+        wait_for(others, ("leader",))
         # Longer than any session lives without a word.
         time.sleep(SESSION_TIMEOUT_S + 1)
         leader.signal(signal.SIGCONT)
@@ -397,6 +414,15 @@ class Faults:
         for member in self.ensemble.members:
             member.process.wait()
         self.ensemble.start()
+
+    def rolling(self, _round):
+        leader = self.ensemble.leader()
+        for member in sorted(self.ensemble.members, key=lambda member: member is leader):
+            member.signal(signal.SIGTERM)
+            assert member.process.wait(30) == 0, f"member {member.number} did not stop cleanly"
+            member.start()
+            wait_for([member], ("leader", "follower"))
+            self.restarts += 1
 
     def power(self, number):
         victims = [self.ensemble.leader()] if number % 2 == 0 else self.ensemble.members
@@ -411,11 +437,24 @@ class Faults:
             member.start()
 
 
-def wait_for_a_leader_among(members):
+def wait_for(members, modes):
+    """Until one of the members is one of these."""
     deadline = time.monotonic() + 60
-    while not any(member.mode() == "leader" for member in members):
-        assert time.monotonic() < deadline, "nobody leads"
+    while not any(member.mode() in modes for member in members):
+        assert time.monotonic() < deadline, f"none of {modes}"
         time.sleep(0.01)
+
+
+def more_than_reconnects(loads, restarts):
+    """What clients noticed of members started anew, beside a broken connection each time."""
+    problems = []
+    for load in loads:
+        others = {name: count for name, count in load.failures.items() if name != "ConnectionLoss"}
+        if others or load.failures["ConnectionLoss"] > restarts:
+            problems.append(f"client {load.number}: {dict(load.failures)} in {restarts} restarts")
+        if load.sessions > 1 and not isinstance(load, Ephemerals):
+            problems.append(f"client {load.number} needed {load.sessions} sessions")
+    return problems
 
 
 def run_rounds(faults, loads, plan):
@@ -470,6 +509,8 @@ def go_through_it(ensemble, faults, plan, arguments):
             client.stop()
             client.close()
     problems += compare_members(ensemble)
+    if plan[0] == "rolling":
+        problems += more_than_reconnects(loads, faults.restarts)
     history.write(arguments.history)
     print(f"asked {len(history.entries)}, acknowledged {sum(l.acknowledged for l in loads)}, unknown "
           f"{sum(l.unknown for l in loads)}, longest without an acknowledged write "
