@@ -264,11 +264,15 @@ class History:
             for entry in self.entries:
                 file.write(json.dumps(entry) + "\n")
 
-    def longest_gap_s(self):
-        """The longest time in which no write was acknowledged."""
+    def gaps_s(self, times):
+        """For each fault, the longest time in which no write was acknowledged, until the next one."""
         ends = sorted(entry["end_ns"] for entry in self.entries
                       if entry.get("outcome") == "ok" and entry["op"] in ("set", "create_sequential"))
-        return max((b - a for a, b in zip(ends, ends[1:])), default=0) / 1e9
+        gaps = []
+        for begin, end in zip(times, [*times[1:], ends[-1]]):
+            within = [(b - a) / 1e9 for a, b in zip(ends, ends[1:]) if b > begin and a < end]
+            gaps.append(max(within, default=0.0))
+        return sorted(gaps)
 
 
 class Sequences(Load):
@@ -391,6 +395,7 @@ class Faults:
 
     def __init__(self, ensemble, disks):
         self.ensemble, self.disks, self.restarts = ensemble, disks, 0
+        self.times = []
 
     def kill(self, _round):
         leader = self.ensemble.leader()
@@ -470,6 +475,7 @@ def run_rounds(faults, loads, plan):
                 assert load.error is None, f"client {load.number}: {load.error}"
             time.sleep(0.01)
         time.sleep(chance.uniform(0, 0.5))
+        faults.times.append(time.monotonic_ns())
         getattr(faults, kind)(number)
     faults.ensemble.leader()
 
@@ -512,9 +518,10 @@ def go_through_it(ensemble, faults, plan, arguments):
     if plan[0] == "rolling":
         problems += more_than_reconnects(loads, faults.restarts)
     history.write(arguments.history)
+    gaps = history.gaps_s(faults.times)
     print(f"asked {len(history.entries)}, acknowledged {sum(l.acknowledged for l in loads)}, unknown "
-          f"{sum(l.unknown for l in loads)}, longest without an acknowledged write "
-          f"{history.longest_gap_s():.2f} s", flush=True)
+          f"{sum(l.unknown for l in loads)}; longest without an acknowledged write: median "
+          f"{gaps[len(gaps) // 2]:.2f} s, worst {gaps[-1]:.2f} s", flush=True)
     if subprocess.run([*arguments.checker.split(), arguments.history]).returncode != 0:
         problems.append("the history cannot have been")
     return problems

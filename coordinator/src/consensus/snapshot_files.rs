@@ -198,9 +198,10 @@ impl SnapshotFiles {
         if !chunk.last {
             return Ok(());
         }
-        let meta = self.receiving.take().ok_or(Unusable::Gap)?.finish()?;
-        let reader = self.snapshots.lock().read_received(meta.index)?;
-        let machine = machine_of(reader, meta.index).map_err(|e| Unusable::State(e.to_string()))?;
+        let received = self.receiving.take().ok_or(Unusable::Gap)?;
+        let (meta, machine) = received.finish(|reader| {
+            machine_of(reader, index).map_err(|error| Unusable::State(error.to_string()))
+        })?;
         self.log.put(LogJob::Install(meta, Box::new(machine)));
         Ok(())
     }

@@ -73,20 +73,35 @@ impl SnapshotReceiver {
         Ok(())
     }
 
-    /// All has come: makes it durable, checks the whole of it, and puts it where it will take the
-    /// place of the log, even if the process dies. If what came is not a whole snapshot, nothing of
-    /// it stays. The caller has to go on with [`Snapshots::install`].
-    pub fn finish(self) -> Result<SnapshotMeta, StorageError> {
+    /// All has come: makes it durable, has the whole of it read, and puts it where it will take the
+    /// place of the log, even if the process dies. If what came is not a whole snapshot, or `read`
+    /// makes nothing of it, nothing of it stays: this member goes on with what it has. Returns what
+    /// was read. The caller has to go on with [`Snapshots::install`].
+    pub fn finish<T, E: From<StorageError>>(
+        self,
+        read: impl FnOnce(SnapshotReader) -> Result<T, E>,
+    ) -> Result<(SnapshotMeta, T), E> {
         self.file.sync()?;
-        let path = self.file.path();
-        let checked = read_whole(path, &self.files, self.index);
-        if let Err(error @ StorageError::Corrupt { .. }) = checked {
-            self.files.remove(path)?;
-            return Err(error);
+        match self.read_with(read) {
+            Ok(whole) => {
+                self.files.rename(self.file.path(), &self.target)?;
+                Ok(whole)
+            }
+            Err(error) => {
+                self.abandon()?;
+                Err(error)
+            }
         }
-        let meta = checked?;
-        self.files.rename(path, &self.target)?;
-        Ok(meta)
+    }
+
+    fn read_with<T, E: From<StorageError>>(
+        &self,
+        read: impl FnOnce(SnapshotReader) -> Result<T, E>,
+    ) -> Result<(SnapshotMeta, T), E> {
+        let path = self.file.path();
+        let meta = read_whole(path, &self.files, self.index)?;
+        let found = read(SnapshotReader::open(path, &self.files, self.index)?)?;
+        Ok((meta, found))
     }
 
     /// Leaves nothing of what has come.
@@ -116,12 +131,6 @@ impl Snapshots {
         let aside = target.with_extension(format!("{RECEIVED_EXTENSION}.{ASIDE_EXTENSION}"));
         let (file, files) = (self.files.create(&aside)?, self.files.clone());
         Ok(SnapshotReceiver { file, target, files, index, received: 0, flushed: 0 })
-    }
-
-    /// Opens a snapshot that [`SnapshotReceiver::finish`] has put in place.
-    pub fn read_received(&self, index: u64) -> Result<SnapshotReader, StorageError> {
-        let path = numbered_path(&self.folder, index, RECEIVED_EXTENSION);
-        SnapshotReader::open(&path, &self.files, index)
     }
 
     /// Puts a received snapshot in the place of the log, which begins anew behind it, and of all

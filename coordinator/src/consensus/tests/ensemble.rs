@@ -230,7 +230,8 @@ async fn a_member_that_lacks_too_much_gets_a_snapshot() {
     trio.any().ensemble.propose(create(2_000)).await.unwrap();
     trio.start(follower).await;
     trio.settle().await;
-    trio.member(follower).ensemble.propose(create(3_000)).await.unwrap();
+    // Where a machine stands still for a second another may lead, and what came of it is unknown.
+    while trio.member(follower).ensemble.propose(create(3_000)).await.is_err() {}
     trio.settle().await;
     trio.stop_all().await;
 }

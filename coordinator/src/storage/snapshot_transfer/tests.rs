@@ -64,8 +64,10 @@ fn install(folder: &Path, files: &Files, bytes: &[u8]) -> Result<(), StorageErro
     for piece in bytes.chunks(500) {
         receiver.put(piece)?;
     }
-    let meta = receiver.finish()?;
-    snapshots.read_received(100)?;
+    let (meta, ()) = receiver.finish(|reader| {
+        assert_eq!(reader.map(Result::unwrap).collect::<Vec<_>>(), records());
+        Ok::<_, StorageError>(())
+    })?;
     snapshots.install(&meta, &mut wal)?;
     wal.append(&[entry(101)])
 }
@@ -82,6 +84,18 @@ fn start(folder: &Path) -> (u64, (u64, u64)) {
     let entries: Vec<_> = wal.read_from(wal.first_index()).map(Result::unwrap).collect();
     assert_eq!(entries, (wal.first_index()..=wal.last_index()).map(entry).collect::<Vec<_>>());
     (newest, (wal.first_index(), wal.last_index()))
+}
+
+#[test]
+fn a_snapshot_that_holds_nothing_known_leaves_everything_as_it_was() {
+    let folder = member();
+    let snapshots = Snapshots::open(&folder.path().join("snapshots"), &Files::default()).unwrap();
+    let mut receiver = snapshots.receive(100).unwrap();
+    receiver.put(&snapshot_bytes()).unwrap();
+    let unknown = StorageError::inconsistent(folder.path(), "it is of a build to come");
+    let refused = receiver.finish(|_| Err::<(), _>(unknown));
+    assert!(refused.unwrap_err().to_string().contains("a build to come"));
+    assert_eq!(start(folder.path()), (10, (1, 20)));
 }
 
 #[test]
@@ -146,5 +160,8 @@ fn what_is_not_a_whole_snapshot_changes_nothing() {
     let snapshots = Snapshots::open(&snapshots, &Files::default()).unwrap();
     let mut receiver = snapshots.receive(101).unwrap();
     receiver.put(&bytes).unwrap();
-    assert!(receiver.finish().is_err(), "the snapshot of another record");
+    assert!(
+        receiver.finish(|_| Ok::<_, StorageError>(())).is_err(),
+        "the snapshot of another record"
+    );
 }
