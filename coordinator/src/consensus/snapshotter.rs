@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use ottla_common::clock::Clock;
 use ottla_common::coordination::codec::encode_message;
@@ -17,6 +18,15 @@ use super::{EnsembleOptions, Progress};
 use crate::storage::StorageError;
 use crate::storage::snapshot::Snapshots;
 use crate::tree::StateMachine;
+
+/// How many records are written before the others get their turn.
+const RECORDS_PER_TURN: u32 = 256;
+
+/// The longest turn that the others get.
+const TURN_MAX: Duration = Duration::from_millis(100);
+
+/// How much less urgent the writing thread is than all others, as `nice` counts it.
+const NICENESS: i32 = 10;
 
 /// Decides when a snapshot is due.
 #[derive(Debug)]
@@ -102,11 +112,17 @@ impl Snapshotter {
         self.begin_anew();
         let (machine, meta) = state();
         if !self.has_threads {
-            return self.shared.take(&machine, &meta);
+            return self.shared.take(&machine, &meta, &mut || ());
         }
         let shared = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new().name("coordinator-snapshot".to_owned());
-        match thread.spawn(move || shared.take(&machine, &meta)) {
+        let thread = thread.spawn(move || {
+            // Without it a snapshot delays requests more, but is as good.
+            let _ = rustix::process::nice(NICENESS);
+            let mut pace = Pace::new();
+            shared.take(&machine, &meta, &mut || pace.record());
+        });
+        match thread {
             Ok(thread) => self.thread = Some(thread),
             Err(error) => {
                 tracing::error!(%error, "no thread to write a snapshot");
@@ -135,12 +151,35 @@ impl Snapshotter {
     }
 }
 
+/// Leaves the machine to the others for as long as it has used it: a snapshot is in no hurry, and
+/// the log shares the disk and the cores with it.
+#[derive(Debug)]
+struct Pace {
+    records: u32,
+    since: Instant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { records: 0, since: Instant::now() }
+    }
+
+    fn record(&mut self) {
+        self.records += 1;
+        if self.records.is_multiple_of(RECORDS_PER_TURN) {
+            std::thread::sleep(self.since.elapsed().min(TURN_MAX));
+            self.since = Instant::now();
+        }
+    }
+}
+
 impl Shared {
     /// A snapshot that fails harms nothing but the length of the log: the next one is tried later.
-    fn take(&self, machine: &StateMachine, meta: &SnapshotMeta) {
+    /// `pace` is called with each record.
+    fn take(&self, machine: &StateMachine, meta: &SnapshotMeta, pace: &mut dyn FnMut()) {
         let index = meta.index;
         let started_ms = self.clock.monotonic_ms();
-        match self.write(machine, meta) {
+        match self.write(machine, meta, pace) {
             Ok(Some(size)) => {
                 let took_ms = self.clock.monotonic_ms() - started_ms;
                 let snapshots = &self.progress.metrics.snapshots;
@@ -160,8 +199,10 @@ impl Shared {
         &self,
         machine: &StateMachine,
         meta: &SnapshotMeta,
+        pace: &mut dyn FnMut(),
     ) -> Result<Option<u64>, StorageError> {
         let records = machine.snapshot_records().map(|record| {
+            pace();
             let encoded = encode_message(&record);
             encoded.unwrap_or_else(|error| unreachable!("encode a snapshot: {error}"))
         });

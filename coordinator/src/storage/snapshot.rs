@@ -29,7 +29,7 @@ const BUFFER_SIZE: usize = 256 * 1024;
 
 /// A flush comes after so many bytes, so that the last one is short: on many file systems a long
 /// flush of one file delays the flushes of the log.
-const FLUSH_STEP: u64 = 8 * 1024 * 1024;
+const FLUSH_STEP: u64 = 1024 * 1024;
 
 /// The snapshots of one member.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use super::wal::{Wal, WalOptions};
 const RECEIVED_EXTENSION: &str = "received";
 
 /// Snapshots that are received are flushed after so many bytes, as those that are taken.
-const FLUSH_STEP: u64 = 8 * 1024 * 1024;
+const FLUSH_STEP: u64 = 1024 * 1024;
 
 /// A snapshot's bytes, for sending.
 #[derive(Debug)]
