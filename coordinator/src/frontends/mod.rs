@@ -114,7 +114,9 @@ impl FrontEnds {
     ) {
         let now_ms = self.service.clock().wall_time_ms();
         let connection = self.connections.add(peer, acceptor.is_some(), now_ms);
-        let beginning = async {
+        // In memory of their own, each beginning and protocol: a connection is to take what it needs,
+        // not what the largest of them does.
+        let beginning = Box::pin(async {
             let (stream, certificate_subject) = match acceptor {
                 None => (Stream::Plain(stream), None),
                 Some(acceptor) => {
@@ -124,14 +126,16 @@ impl FrontEnds {
             };
             let read = BytesMut::new();
             recognise(Arrival { stream, peer, read, certificate_subject, connection }).await
-        };
+        });
         let deadline = Duration::from_millis(HELLO_DEADLINE_MS);
         let recognised = tokio::select! {
             recognised = tokio::time::timeout(deadline, beginning) => recognised,
             () = shutdown.stopped() => return,
         };
         match recognised {
-            Ok(Ok((protocol, arrival))) => self.dispatch(protocol, arrival, shutdown).await,
+            Ok(Ok((protocol, arrival))) => {
+                Box::pin(self.dispatch(protocol, arrival, shutdown)).await;
+            }
             Ok(Err(error)) => tracing::debug!(%peer, %error, "connection broke"),
             Err(_) => tracing::debug!(%peer, "connection closed: it did not say what it speaks"),
         }
@@ -140,11 +144,11 @@ impl FrontEnds {
     async fn dispatch(&self, protocol: Protocol, arrival: Arrival, shutdown: Shutdown) {
         let (peer, service) = (arrival.peer, Arc::clone(&self.service));
         match protocol {
-            Protocol::Native => native::serve(arrival, service, shutdown).await,
-            Protocol::Kafka => self.kafka.serve(arrival, shutdown).await,
-            Protocol::ZooKeeper => zookeeper::serve(arrival, service, shutdown).await,
+            Protocol::Native => Box::pin(native::serve(arrival, service, shutdown)).await,
+            Protocol::Kafka => Box::pin(self.kafka.serve(arrival, shutdown)).await,
+            Protocol::ZooKeeper => Box::pin(zookeeper::serve(arrival, service, shutdown)).await,
             Protocol::FourLetterWord => tokio::select! {
-                () = self.words.serve(arrival) => {}
+                () = Box::pin(self.words.serve(arrival)) => {}
                 () = shutdown.stopped() => {}
             },
             Protocol::Unclear | Protocol::Unknown => {

@@ -46,7 +46,7 @@ where
 {
     let peer = arrival.peer;
     let opened = tokio::select! {
-        opened = handshake::open(arrival, &service) => opened,
+        opened = Box::pin(handshake::open(arrival, &service)) => opened,
         () = shutdown.stopped() => return,
     };
     let opened = match opened {
@@ -58,7 +58,7 @@ where
         (opened.conversation.session_id(), opened.conversation.connection_id());
     tracing::debug!(%peer, session_id = %session_id, "session connected");
     let ended = tokio::select! {
-        ended = Connection::new(opened, Arc::clone(&service)).run() => ended,
+        ended = Box::pin(Connection::new(opened, Arc::clone(&service)).run()) => ended,
         () = shutdown.stopped() => Ok(()),
     };
     // ZooKeeper's rule: whatever became of the connection, the session keeps its whole timeout.
