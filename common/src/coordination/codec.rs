@@ -129,6 +129,11 @@ pub fn encode_message<T: Serialize>(message: &T) -> Result<Vec<u8>, CodecError> 
     Ok(rmp_serde::to_vec_named(message)?)
 }
 
+/// Appends a message without a frame to `target`.
+pub fn append_message<T: Serialize>(message: &T, target: &mut Vec<u8>) -> Result<(), CodecError> {
+    Ok(rmp_serde::encode::write_named(target, message)?)
+}
+
 /// Appends a whole frame to `target`, or leaves `target` as it was.
 pub fn encode_frame<T: Serialize>(
     message: &T,

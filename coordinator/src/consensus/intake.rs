@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ottla_common::types::{MemberId, SessionId};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -125,7 +124,7 @@ impl Intake {
         command: Command,
         only_term: Option<u64>,
     ) -> Result<oneshot::Receiver<Result<Applied, ProposeError>>, ProposeError> {
-        let payload = command.to_payload(Origin { member_id: self.member_id, number: 0 });
+        let mut payload = command.to_payload(Origin { member_id: self.member_id, number: 0 });
         if payload.len() > PAYLOAD_SIZE_MAX {
             return Err(ProposeError::TooLong);
         }
@@ -141,10 +140,10 @@ impl Intake {
             return Err(ProposeError::Busy);
         }
         let number = proposals.first + proposals.waiting.len() as u64;
-        let payload = Origin { member_id: self.member_id, number }.put_into(payload);
+        Origin { member_id: self.member_id, number }.put_into(&mut payload);
         proposals.waiting.push_back(Some(Waiting { command, done, _memory: memory }));
         let is_first = proposals.fresh.is_empty();
-        proposals.fresh.push(Proposed { number, payload, only_term });
+        proposals.fresh.push(Proposed { number, payload: payload.into(), only_term });
         drop(proposals);
         if is_first {
             (self.wake)();
@@ -313,15 +312,12 @@ impl Proposals {
     }
 }
 
-/// The payload of an entry whose origin is not known yet is put together twice; the bytes of the
-/// command only once.
 impl Origin {
-    fn put_into(self, payload: Bytes) -> Bytes {
-        let mut payload = Vec::from(payload);
+    /// Takes the place of the origin in a payload whose own was not known yet.
+    fn put_into(self, payload: &mut [u8]) {
         let own = self.member_id.0.to_le_bytes().into_iter().chain(self.number.to_le_bytes());
         for (place, byte) in payload.iter_mut().zip(own) {
             *place = byte;
         }
-        payload.into()
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
-use ottla_common::coordination::codec::{CodecError, decode_message, encode_message};
+use ottla_common::coordination::codec::{CodecError, append_message, decode_message};
 use ottla_common::coordination::protocol::{
     Acl, ChangeKind, CoordinationError, Op, OpResult, Stat,
 };
@@ -68,14 +68,23 @@ impl Command {
     }
 
     /// The payload of its entry: the origin, then the command in MessagePack.
-    pub fn to_payload(&self, origin: Origin) -> Bytes {
-        let command = encode_message(self);
-        let command = command.unwrap_or_else(|error| unreachable!("encode a command: {error}"));
-        let mut payload = Vec::with_capacity(Origin::SIZE + command.len());
+    pub fn to_payload(&self, origin: Origin) -> Vec<u8> {
+        let mut payload = Vec::with_capacity(Origin::SIZE + self.about_size());
         payload.put_u64_le(origin.member_id.0);
         payload.put_u64_le(origin.number);
-        payload.extend_from_slice(&command);
-        payload.into()
+        let encoded = append_message(self, &mut payload);
+        encoded.unwrap_or_else(|error| unreachable!("encode a command: {error}"));
+        payload
+    }
+
+    /// About how many bytes it takes, rather too many.
+    fn about_size(&self) -> usize {
+        const HEAD: usize = 192;
+        HEAD + match &self.action {
+            Action::Write(op) => about_size_of(op),
+            Action::Multi(ops) => ops.iter().map(|op| HEAD + about_size_of(op)).sum(),
+            _ => 0,
+        }
     }
 
     /// The origin and the command of an entry's payload.
@@ -83,6 +92,13 @@ impl Command {
         let origin = Origin::of_payload(payload).ok_or(PayloadError::TooShort)?;
         let command = payload.get(Origin::SIZE..).ok_or(PayloadError::TooShort)?;
         Ok((origin, decode_message(command)?))
+    }
+}
+
+fn about_size_of(op: &Op) -> usize {
+    match op {
+        Op::Create { path, data, .. } | Op::SetData { path, data, .. } => path.len() + data.len(),
+        _ => 0,
     }
 }
 
