@@ -53,7 +53,7 @@ pub const SUBSCRIPTION_PAGE_SIZE: usize = 1024 * 1024;
 pub const HISTORY_COMMANDS_MAX: usize = 100_000;
 
 /// How much the kept changes may hold, in bytes (the newest command's are always kept).
-pub const HISTORY_SIZE_MAX: usize = 64 * 1024 * 1024;
+pub const HISTORY_SIZE_MAX: usize = 16 * 1024 * 1024;
 
 /// How long a member goes on serving ZooKeeper's clients without knowing a leader, in milliseconds:
 /// longer than an election takes.

@@ -195,7 +195,7 @@ mod tests {
         // It reads the snapshot and a few changes, and then no more, while others write.
         outbox.take(1).await.unwrap();
         const SIZE: usize = 1_000_000;
-        for _ in 0..20 {
+        for _ in 0..12 {
             write(&live, set(SIZE));
         }
         while !outbox.is_full() {
