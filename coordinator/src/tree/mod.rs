@@ -25,7 +25,6 @@ mod walk;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ottla_common::coordination::protocol::{Acl, permission};
 use ottla_common::types::{SessionId, Zxid};
 
@@ -78,7 +77,7 @@ impl Default for Tree {
 impl Tree {
     /// The tree before the first change: the nodes that ZooKeeper has from the start.
     pub fn new() -> Self {
-        let node = |acl| Node::new(Bytes::new(), acl, NodeKind::Persistent, Zxid(0), 0);
+        let node = |acl| Node::new(acl, NodeKind::Persistent, Zxid(0), 0);
         let mut tree = Self::with_root(node(acl::open()));
         for path in &RESERVED[1..] {
             let mut node = node(acl::open());

@@ -298,7 +298,7 @@ impl Pair {
             let node = self.machine.tree().node(&change.path);
             match change.kind {
                 ChangeKind::Deleted => assert!(node.is_none()),
-                _ => assert_eq!(node.map(|node| node.data()), Some(&change.data)),
+                _ => assert_eq!(node.map(|node| node.data()), Some(&*change.data)),
             }
         }
     }

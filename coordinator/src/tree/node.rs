@@ -14,7 +14,7 @@ use super::map::PersistentMap;
 /// A node. What its parent knows (the name) is not in it.
 #[derive(Clone, Debug)]
 pub struct Node {
-    data: Bytes,
+    data: Arc<[u8]>,
     has_data: bool,
     /// Kept, so that a change of anything else need not read the data again for the digest.
     data_crc: u32,
@@ -71,11 +71,11 @@ impl NodeKind {
 }
 
 impl Node {
-    /// A node that is created now.
-    pub fn new(data: Bytes, acl: AclList, kind: NodeKind, zxid: Zxid, time_ms: i64) -> Self {
+    /// A node that is created now, with data of no bytes.
+    pub fn new(acl: AclList, kind: NodeKind, zxid: Zxid, time_ms: i64) -> Self {
         Self {
-            data_crc: crc32c::crc32c(&data),
-            data,
+            data_crc: crc32c::crc32c(&[]),
+            data: Arc::default(),
             has_data: true,
             acl,
             kind,
@@ -92,20 +92,25 @@ impl Node {
     }
 
     /// The data.
-    pub fn data(&self) -> &Bytes {
+    pub fn data(&self) -> &[u8] {
         &self.data
+    }
+
+    /// The data, to be held longer than the node. Not kept in this form, which takes more memory.
+    pub fn shared_data(&self) -> Bytes {
+        if self.data.is_empty() { Bytes::new() } else { Bytes::from_owner(Arc::clone(&self.data)) }
     }
 
     /// The data; none if the node has none at all, which ZooKeeper's clients tell from data without
     /// bytes.
-    pub fn data_if_any(&self) -> Option<&Bytes> {
-        self.has_data.then_some(&self.data)
+    pub fn data_if_any(&self) -> Option<&[u8]> {
+        self.has_data.then_some(&*self.data)
     }
 
     /// Replaces the data.
-    pub fn set_data(&mut self, data: Option<Bytes>) {
+    pub fn set_data(&mut self, data: Option<&[u8]>) {
         self.has_data = data.is_some();
-        self.data = data.unwrap_or_default();
+        self.data = data.map_or_else(Arc::default, Arc::from);
         self.data_crc = crc32c::crc32c(&self.data);
     }
 

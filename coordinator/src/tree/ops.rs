@@ -76,8 +76,8 @@ impl Tree {
         self.check_quota(turn, &path, (1, signed(size)))?;
         let parent_acl = Arc::clone(&parent.acl);
         let acl: AclList = if *acl == *parent_acl { Arc::clone(&parent_acl) } else { acl.into() };
-        let mut node = Node::new(Bytes::new(), acl, kind, turn.zxid, turn.time_ms);
-        node.set_data(new.data.map(Bytes::copy_from_slice));
+        let mut node = Node::new(acl, kind, turn.zxid, turn.time_ms);
+        node.set_data(new.data);
         let stat = node.stat();
         turn.note(ChangeKind::Created, &path, &node, &parent_acl);
         self.attach(&path, node, |parent| {
@@ -150,7 +150,7 @@ impl Tree {
         let grown = signed(size) - signed(node.data().len());
         self.check_quota(turn, path, (0, grown))?;
         self.update(path, |node| {
-            node.set_data(data.map(Bytes::copy_from_slice));
+            node.set_data(data);
             node.version = node.version.wrapping_add(1);
             node.mzxid = turn.zxid;
             node.mtime_ms = turn.time_ms;
@@ -166,7 +166,7 @@ impl Tree {
     pub(super) fn set_config(&mut self, turn: &mut Turn<'_>, config: &str) {
         const PATH: &str = "/zookeeper/config";
         self.update(PATH, |node| {
-            node.set_data(Some(Bytes::copy_from_slice(config.as_bytes())));
+            node.set_data(Some(config.as_bytes()));
             node.version = -1;
             node.mzxid = turn.zxid;
             node.mtime_ms = turn.time_ms;
@@ -289,7 +289,7 @@ impl Turn<'_> {
         self.changes.push(Change {
             kind,
             path: path.into(),
-            data: if is_deletion { Bytes::new() } else { node.data().clone() },
+            data: if is_deletion { Bytes::new() } else { node.shared_data() },
             stat: node.stat(),
             acl: Arc::clone(&node.acl),
             acl_before: None,

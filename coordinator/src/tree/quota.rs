@@ -8,7 +8,6 @@
 
 use std::fmt;
 
-use bytes::Bytes;
 use ottla_common::coordination::protocol::CoordinationError;
 
 use super::{Tree, Turn, path};
@@ -174,7 +173,7 @@ impl Tree {
         let mut stats = Figures::parse(node.data());
         change(&mut stats);
         // As in ZooKeeper this is no change of the node that anybody is told of.
-        self.update(&path, |node| node.set_data(Some(Bytes::from(stats.to_string()))));
+        self.update(&path, |node| node.set_data(Some(stats.to_string().as_bytes())));
     }
 
     /// The node with a quota that is nearest to a path on the way up; never the root.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ottla_common::coordination::protocol::Acl;
 use ottla_common::types::{SessionId, Zxid};
 use serde::{Deserialize, Serialize};
@@ -90,7 +89,7 @@ impl StateMachine {
         let nodes = self.tree.walk("/").map(|(path, node)| {
             SnapshotRecord::Node(NodeRecord {
                 acl: self.own_acl(&path, &node),
-                data: node.data_if_any().map(|data| data.to_vec()),
+                data: node.data_if_any().map(<[u8]>::to_vec),
                 path,
                 kind: node.kind,
                 czxid: node.czxid,
@@ -182,8 +181,8 @@ impl Tree {
 impl NodeRecord {
     fn into_node(self, parent_acl: &Arc<[Acl]>) -> Node {
         let acl = self.acl.map_or_else(|| Arc::clone(parent_acl), Into::into);
-        let mut node = Node::new(Bytes::new(), acl, self.kind, self.czxid, self.ctime_ms);
-        node.set_data(self.data.map(Bytes::from));
+        let mut node = Node::new(acl, self.kind, self.czxid, self.ctime_ms);
+        node.set_data(self.data.as_deref());
         node.mzxid = self.mzxid;
         node.pzxid = self.pzxid;
         node.mtime_ms = self.mtime_ms;

@@ -153,7 +153,7 @@ async fn three_members_elect_a_leader_and_each_of_them_takes_writes() {
     for member in trio.running.values() {
         assert_eq!(names(member), 3);
         let machine = member.live.machine();
-        let config = machine.tree().node("/zookeeper/config").unwrap().data().clone();
+        let config = machine.tree().node("/zookeeper/config").unwrap().data().to_vec();
         let config = String::from_utf8(config.to_vec()).unwrap();
         assert!(config.contains("server.3=127.0.0.1:"), "{config}");
     }
