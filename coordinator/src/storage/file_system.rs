@@ -52,6 +52,9 @@ pub trait OpenFile: fmt::Debug + Send + Sync {
     fn length(&self) -> io::Result<u64>;
 }
 
+/// What reserved space is filled with.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
 /// The operating system's files.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemFiles;
@@ -122,10 +125,21 @@ impl OpenFile for File {
 
     fn allocate(&self, from: u64, to: u64) -> io::Result<bool> {
         match rustix::fs::fallocate(self, FallocateFlags::empty(), from, to - from) {
-            Ok(()) => Ok(true),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(false),
-            Err(error) => Err(error.into()),
+            Ok(()) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return Ok(false),
+            Err(error) => return Err(error.into()),
         }
+        // Space that was only reserved is marked as written by the first write there, and a flush
+        // has to wait for that mark: in the file system's own journal, behind all that others have
+        // there.
+        let mut position = from;
+        while position < to {
+            let left = usize::try_from(to - position).unwrap_or(usize::MAX);
+            let zeros = ZEROS.get(..left).unwrap_or(&ZEROS);
+            FileExt::write_all_at(self, zeros, position)?;
+            position += zeros.len() as u64;
+        }
+        Ok(true)
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {

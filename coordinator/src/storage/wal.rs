@@ -22,14 +22,14 @@ const BUFFER_SIZE_KEPT: usize = 1024 * 1024;
 pub struct WalOptions {
     /// The length at which a segment is full, in bytes. A longer record gets a segment of its own.
     pub segment_size: u64,
-    /// How much space is reserved at a time, in bytes: a flush that does not change the file's
-    /// length is cheaper.
+    /// How much space is reserved at a time, in bytes: a flush that changes neither the file's
+    /// length nor where it lies is cheaper.
     pub allocate_step: u64,
 }
 
 impl Default for WalOptions {
     fn default() -> Self {
-        Self { segment_size: 64 * 1024 * 1024, allocate_step: 4 * 1024 * 1024 }
+        Self { segment_size: 64 * 1024 * 1024, allocate_step: 1024 * 1024 }
     }
 }
 
