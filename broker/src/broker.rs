@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::config::broker::BrokerConfig;
+use crate::config::broker::{BrokerConfig, LogsConfig};
 use crate::config::topic::TopicConfig;
 use crate::controller::admin::ClusterAdmin;
 use crate::controller::campaign::Campaign;
@@ -36,6 +36,7 @@ use crate::network::connection::ConnectionRules;
 use crate::network::listener::{ListenerConfig, serve};
 use crate::network::memory::MemoryBudget;
 use crate::replication::replica_manager::{ReplicaManager, TopicConfigSource};
+use crate::storage::cleaner::CleanerConfig;
 use crate::storage::log_manager::{LogManager, LogManagerConfig};
 
 /// How long the parts may take to stop.
@@ -218,11 +219,25 @@ async fn open_logs(config: &BrokerConfig, cluster_id: Uuid) -> Result<Arc<LogMan
         producer_id_expiration_ms: config.logs.producer_id_expiration_ms,
         producer_id_expiration_check_interval_ms: interval(producer_check_ms),
         retention_check_interval_ms: interval(config.logs.log_retention_check_interval_ms),
+        cleaner: cleaner_config(&config.logs),
         ..LogManagerConfig::new(config.log_dirs.clone(), config.broker_id)
     };
     let opened = tokio::task::spawn_blocking(move || LogManager::open(manager, wall_time_ms()));
     let opened = opened.await.map_err(|error| Error::Config(format!("open the logs: {error}")))?;
     Ok(opened?)
+}
+
+fn cleaner_config(logs: &LogsConfig) -> CleanerConfig {
+    let threads = usize::try_from(logs.log_cleaner_threads).unwrap_or(1);
+    // A conversion that takes what lies outside to the nearest number that there is.
+    let rate = logs.log_cleaner_io_max_bytes_per_second as u64;
+    CleanerConfig {
+        threads: if logs.log_cleaner_enable { threads } else { 0 },
+        memory_bytes: usize::try_from(logs.log_cleaner_dedupe_buffer_size).unwrap_or(usize::MAX),
+        load_percent: (logs.log_cleaner_io_buffer_load_factor * 100.0) as usize,
+        bytes_per_second_max: (rate < u64::MAX).then_some(rate),
+        backoff_ms: logs.log_cleaner_backoff_ms,
+    }
 }
 
 /// Follows the tree, and builds everything that answers from it.

@@ -149,6 +149,10 @@ pub struct LogsConfig {
     pub log_cleaner_threads: u32,
     /// `log.cleaner.dedupe.buffer.size`, of all threads together.
     pub log_cleaner_dedupe_buffer_size: u64,
+    /// `log.cleaner.io.buffer.load.factor`.
+    pub log_cleaner_io_buffer_load_factor: f64,
+    /// `log.cleaner.io.max.bytes.per.second`, of all threads together.
+    pub log_cleaner_io_max_bytes_per_second: f64,
     /// `log.cleaner.backoff.ms`.
     pub log_cleaner_backoff_ms: u64,
     /// `producer.id.expiration.ms`.
@@ -345,6 +349,13 @@ impl Read<'_> {
         u32::try_from(self.u64(name)).unwrap_or(u32::MAX)
     }
 
+    fn double(&self, name: &str) -> f64 {
+        match self.value(name) {
+            Some(Value::Double(value)) => value,
+            other => unreachable!("{name} is {other:?}"),
+        }
+    }
+
     fn boolean(&self, name: &str) -> bool {
         match self.value(name) {
             Some(Value::Boolean(value)) => value,
@@ -437,6 +448,8 @@ impl Read<'_> {
             log_cleaner_enable: self.boolean("log.cleaner.enable"),
             log_cleaner_threads: self.u32("log.cleaner.threads"),
             log_cleaner_dedupe_buffer_size: self.u64("log.cleaner.dedupe.buffer.size"),
+            log_cleaner_io_buffer_load_factor: self.double("log.cleaner.io.buffer.load.factor"),
+            log_cleaner_io_max_bytes_per_second: self.double("log.cleaner.io.max.bytes.per.second"),
             log_cleaner_backoff_ms: self.u64("log.cleaner.backoff.ms"),
             producer_id_expiration_ms: self.i64("producer.id.expiration.ms"),
             producer_id_expiration_check_interval_ms: self

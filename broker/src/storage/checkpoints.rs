@@ -1,9 +1,9 @@
 //! Small text files that are replaced as a whole.
 //!
-//! `recovery-point-offset-checkpoint`, `replication-offset-checkpoint` and
-//! `log-start-offset-checkpoint` lie in a log directory: a line with the version (0), one with the
-//! number of entries, then `topic partition offset` a line. `leader-epoch-checkpoint` lies in a
-//! partition's folder and has `epoch start_offset` lines. `partition.metadata` lies there too:
+//! `recovery-point-offset-checkpoint`, `replication-offset-checkpoint`,
+//! `log-start-offset-checkpoint` and `cleaner-offset-checkpoint` lie in a log directory: a line with
+//! the version (0), one with the number of entries, then `topic partition offset` a line.
+//! `leader-epoch-checkpoint` lies in a partition's folder and has `epoch start_offset` lines. `partition.metadata` lies there too:
 //! `version: 0` and `topic_id: <id>`.
 //!
 //! What cannot be read is reported as [`Content::Damaged`]; each caller says what it does without.
@@ -24,6 +24,8 @@ pub const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
 pub const HIGH_WATERMARK_FILE: &str = "replication-offset-checkpoint";
 /// The file of log start offsets.
 pub const LOG_START_FILE: &str = "log-start-offset-checkpoint";
+/// The file of the offsets up to which logs were compacted.
+pub const CLEANER_FILE: &str = "cleaner-offset-checkpoint";
 /// The file of leader epochs.
 pub const LEADER_EPOCH_FILE: &str = "leader-epoch-checkpoint";
 /// The file that names the topic's id.

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::FallocateFlags;
 
@@ -141,6 +141,12 @@ impl FileSystem {
         let modified = std::fs::metadata(path)?.modified()?;
         let since_epoch = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Makes a file as old as it says, in milliseconds since 1970.
+    pub fn set_modified_ms(&self, path: &Path, modified_ms: i64) -> io::Result<()> {
+        let since_epoch = Duration::from_millis(u64::try_from(modified_ms).unwrap_or(0));
+        OpenOptions::new().write(true).open(path)?.set_modified(UNIX_EPOCH + since_epoch)
     }
 
     /// What is in a folder, by name.

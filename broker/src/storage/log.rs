@@ -8,7 +8,7 @@
 //! disk, but for the lists that are written by [`Log::prepare_checkpoint`].
 //!
 //! This file has what a log is; `append.rs`, `log_reader.rs`, `timestamps.rs`, `truncation.rs`,
-//! `retention.rs`, `flushing.rs` and `recovery.rs` what is done with it.
+//! `retention.rs`, `flushing.rs`, `recovery.rs` and `cleaner/` what is done with it.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -20,6 +20,7 @@ use arc_swap::ArcSwap;
 use ottla_common::types::{TopicId, TopicPartition};
 use parking_lot::{Mutex, RwLock};
 
+use super::cleaner::CleaningState;
 use super::error::StorageError;
 use super::files::FileSystem;
 use super::leader_epochs::LeaderEpochs;
@@ -163,6 +164,7 @@ pub struct Log {
     pub(super) last_flush_ms: AtomicI64,
     pub(super) listeners: RwLock<Vec<FlushListener>>,
     pub(super) deletions: Mutex<Vec<Deletion>>,
+    pub(super) cleaning: Mutex<CleaningState>,
     closed: AtomicBool,
 }
 
@@ -196,6 +198,7 @@ impl Log {
             last_flush_ms: AtomicI64::new(0),
             listeners: RwLock::default(),
             deletions: Mutex::default(),
+            cleaning: Mutex::default(),
             closed: AtomicBool::new(false),
         }
     }

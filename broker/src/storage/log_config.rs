@@ -37,6 +37,14 @@ pub struct LogConfig {
     pub cleanup_delete: bool,
     /// Whether `cleanup.policy` has `compact`.
     pub cleanup_compact: bool,
+    /// The share of a log that must be dirty before it is compacted.
+    pub min_cleanable_dirty_ratio: f64,
+    /// Records younger than this are not compacted.
+    pub min_compaction_lag_ms: i64,
+    /// Records older than this are compacted, however small the dirty part is.
+    pub max_compaction_lag_ms: i64,
+    /// Tombstones and markers stay for so long after they were first compacted.
+    pub delete_retention_ms: i64,
     /// The largest batch, header included.
     pub max_message_bytes: u32,
     /// Whose clock the timestamps are of.
@@ -75,6 +83,10 @@ impl Default for LogConfig {
             retention_bytes: -1,
             cleanup_delete: true,
             cleanup_compact: false,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: DAY_MS,
             max_message_bytes: 1_048_588,
             message_timestamp_type: TimestampType::CreateTime,
             message_timestamp_before_max_ms: i64::MAX,
@@ -87,6 +99,17 @@ impl Default for LogConfig {
             flush_ms: i64::MAX,
             file_delete_delay_ms: 60_000,
             preallocate: false,
+        }
+    }
+}
+
+impl LogConfig {
+    /// When a segment is closed: after `segment.ms`, and early enough for `max.compaction.lag.ms`,
+    /// since only closed segments are compacted.
+    pub fn segment_age_max_ms(&self) -> i64 {
+        match self.cleanup_compact && self.max_compaction_lag_ms > 0 {
+            true => self.segment_ms.min(self.max_compaction_lag_ms),
+            false => self.segment_ms,
         }
     }
 }

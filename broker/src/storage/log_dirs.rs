@@ -14,8 +14,8 @@ use rustix::fs::FlockOperation;
 use tracing::{error, warn};
 
 use super::checkpoints::{
-    Content, HIGH_WATERMARK_FILE, LOG_START_FILE, Offsets, RECOVERY_POINT_FILE, read_offsets,
-    write_offsets,
+    CLEANER_FILE, Content, HIGH_WATERMARK_FILE, LOG_START_FILE, Offsets, RECOVERY_POINT_FILE,
+    read_offsets, write_offsets,
 };
 use super::error::StorageError;
 use super::files::{DataFile, FileSystem};
@@ -24,7 +24,7 @@ use super::meta_properties::MetaProperties;
 const LOCK_FILE: &str = ".lock";
 const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
 
-/// What the three checkpoint files of a directory say, as last read or written.
+/// What the checkpoint files of a directory say, as last read or written.
 #[derive(Clone, Debug, Default)]
 pub struct DirCheckpoints {
     /// Everything before is on disk, and so are its indexes.
@@ -33,6 +33,8 @@ pub struct DirCheckpoints {
     pub high_watermarks: Offsets,
     /// Log start offsets that are not the base offset of the first segment.
     pub log_start_offsets: Offsets,
+    /// Everything before was compacted.
+    pub cleaner_offsets: Offsets,
     /// The file of recovery points was there and whole, so that a log that is not in it has none.
     pub has_recovery_points: bool,
 }
@@ -235,6 +237,7 @@ impl LogDir {
             recovery_points,
             high_watermarks: load(HIGH_WATERMARK_FILE)?.0,
             log_start_offsets: load(LOG_START_FILE)?.0,
+            cleaner_offsets: load(CLEANER_FILE)?.0,
             has_recovery_points,
         };
         *self.checkpoints.lock() = loaded.clone();
@@ -270,6 +273,9 @@ impl LogDir {
         if current.high_watermarks != new.high_watermarks {
             self.write_checkpoint(HIGH_WATERMARK_FILE, &new.high_watermarks)?;
         }
+        if current.cleaner_offsets != new.cleaner_offsets {
+            self.write_checkpoint(CLEANER_FILE, &new.cleaner_offsets)?;
+        }
         if current.recovery_points != new.recovery_points || !current.has_recovery_points {
             self.write_checkpoint(RECOVERY_POINT_FILE, &new.recovery_points)?;
         }
@@ -277,8 +283,13 @@ impl LogDir {
         Ok(())
     }
 
+    /// Up to where a log was compacted, if it ever was.
+    pub fn cleaner_offset(&self, topic_partition: &TopicPartition) -> Option<i64> {
+        self.checkpoints.lock().cleaner_offsets.get(topic_partition).copied()
+    }
+
     /// Before a log is cut at `offset`: the recovery point on disk must not promise more, or bytes
-    /// written there next would go unchecked after a crash.
+    /// written there next would go unchecked after a crash. They are not compacted either.
     ///
     /// # Errors
     /// If the disk fails.
@@ -288,6 +299,12 @@ impl LogDir {
         offset: i64,
     ) -> Result<(), StorageError> {
         let mut current = self.checkpoints.lock();
+        if let Some(cleaned) = current.cleaner_offsets.get_mut(topic_partition)
+            && *cleaned > offset
+        {
+            *cleaned = offset;
+            self.write_checkpoint(CLEANER_FILE, &current.cleaner_offsets)?;
+        }
         match current.recovery_points.get_mut(topic_partition) {
             Some(recovery_point) if *recovery_point > offset => *recovery_point = offset,
             _ => return Ok(()),
@@ -318,6 +335,7 @@ impl LogDir {
             checkpoints.recovery_points.remove(topic_partition);
             checkpoints.high_watermarks.remove(topic_partition);
             checkpoints.log_start_offsets.remove(topic_partition);
+            checkpoints.cleaner_offsets.remove(topic_partition);
         })
     }
 }

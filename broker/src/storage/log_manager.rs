@@ -7,13 +7,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ottla_common::types::{BrokerId, TopicId, TopicPartition, Uuid};
 use parking_lot::{Mutex, RwLock};
 use tracing::{error, info, warn};
 
+use super::cleaner::CleanerConfig;
+use super::cleaner::worker::Cleaner;
 use super::error::StorageError;
 use super::files::FileSystem;
 use super::flusher::Flusher;
@@ -52,6 +54,8 @@ pub struct LogManagerConfig {
     pub producer_id_expiration_check_interval_ms: i64,
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval_ms: i64,
+    /// How logs are compacted.
+    pub cleaner: CleanerConfig,
     /// How files are reached.
     pub file_system: FileSystem,
 }
@@ -69,6 +73,7 @@ impl LogManagerConfig {
             producer_id_expiration_ms: 24 * 60 * 60 * 1000,
             producer_id_expiration_check_interval_ms: 10 * 60 * 1000,
             retention_check_interval_ms: 5 * 60 * 1000,
+            cleaner: CleanerConfig::default(),
             file_system: FileSystem::real(),
         }
     }
@@ -105,6 +110,7 @@ pub struct LogManager {
     /// Held while a log is made, deleted or set aside.
     changing: Mutex<()>,
     flusher: Flusher,
+    cleaner: OnceLock<Cleaner>,
     listener: RwLock<Option<FailureListener>>,
     was_clean_start: bool,
     /// A directory could not be opened, and nobody knows which logs are in it.
@@ -148,6 +154,7 @@ impl LogManager {
             logs: RwLock::new(logs),
             changing: Mutex::new(()),
             flusher,
+            cleaner: OnceLock::new(),
             listener: RwLock::new(None),
             was_clean_start,
             lacks_directory,
@@ -162,9 +169,19 @@ impl LogManager {
                 }
             }));
         }
+        manager.start_cleaner()?;
         // A second crash need not read all of this again.
         manager.checkpoint();
         Ok(manager)
+    }
+
+    fn start_cleaner(self: &Arc<Self>) -> Result<(), StorageError> {
+        let weak = Arc::downgrade(self);
+        let logs = move || weak.upgrade().map(|manager| manager.logs()).unwrap_or_default();
+        let cleaner = Cleaner::start(self.config.cleaner, Box::new(logs))
+            .map_err(StorageError::io("start cleaner threads for", Path::new("log.dirs")))?;
+        let _ = self.cleaner.set(cleaner);
+        Ok(())
     }
 
     /// Whether every directory was closed cleanly by the last run.
@@ -469,6 +486,9 @@ impl LogManager {
     /// Flushes and closes everything, marks the directories as cleanly closed and unlocks them.
     pub fn close(&self, broker_epoch: i64) {
         let _changing = self.changing.lock();
+        if let Some(cleaner) = self.cleaner.get() {
+            cleaner.stop();
+        }
         self.flusher.stop();
         self.close_logs(broker_epoch);
         for dir in &self.dirs {

@@ -13,6 +13,7 @@
 //! | `recovery-point-offset-checkpoint` | before it no recovery is needed | [`checkpoints`] |
 //! | `replication-offset-checkpoint` | high watermarks | [`checkpoints`] |
 //! | `log-start-offset-checkpoint` | where logs start, if within a segment | [`checkpoints`] |
+//! | `cleaner-offset-checkpoint` | before it logs are compacted | [`checkpoints`] |
 //! | `<topic>-<partition>/` | a log | |
 //! | `<topic>-<partition>.<id>-delete/` | a deleted log, perhaps in use | [`log_manager`] |
 //! | `<topic>-<partition>.<id>-stray/` | another topic's log, kept | [`log_manager`] |
@@ -50,7 +51,7 @@
 //! # Modules
 //!
 //! From the bottom up: [`files`] (the only way to the disk), the formats, [`segment`], [`log`] (one
-//! partition; it names the files that its methods are in), [`log_dirs`], [`flusher`],
+//! partition; it names the files that its methods are in), [`log_dirs`], [`flusher`], [`cleaner`],
 //! [`log_manager`].
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
@@ -59,6 +60,7 @@ mod append;
 pub mod append_validation;
 pub mod batch_scan;
 pub mod checkpoints;
+pub mod cleaner;
 pub mod error;
 pub mod files;
 pub mod flusher;

@@ -224,7 +224,8 @@ impl Recovery<'_> {
         let invalid = |error: ScanError| error.into_storage_error(segment.file());
         while let Some(batch) = scan.next_batch().map_err(invalid)? {
             let lacks_offset = !has_offsets && batch.position > interval;
-            let lacks_time = !has_times && batch.header.max_timestamp >= 0;
+            let has_record = batch.header.records_count > 0;
+            let lacks_time = !has_times && has_record && batch.header.max_timestamp >= 0;
             if lacks_offset || lacks_time {
                 return Ok(false);
             }

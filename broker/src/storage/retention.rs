@@ -112,7 +112,7 @@ impl Log {
         count
     }
 
-    fn delete_later(
+    pub(super) fn delete_later(
         &self,
         appender: &mut Appender,
         segment: &Segment,

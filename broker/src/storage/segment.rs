@@ -21,6 +21,8 @@ use super::time_index::{TimeEntry, TimeIndex};
 
 /// What a file of a segment that is about to be removed is called: its name and this.
 pub const DELETED_SUFFIX: &str = ".deleted";
+/// What the files of a segment end with, the batches first.
+pub const SEGMENT_SUFFIXES: [&str; 4] = [".log", ".index", ".timeindex", ".txnindex"];
 
 /// The name of a segment's file: its base offset in 20 digits.
 pub fn segment_file(folder: &Path, base_offset: i64, suffix: &str) -> PathBuf {
@@ -60,7 +62,8 @@ impl SegmentState {
         if position == 0 {
             self.first_timestamp = Some(header.max_timestamp);
         }
-        if header.max_timestamp > self.max.timestamp {
+        // Of a batch that compaction emptied, no record has the timestamp.
+        if header.max_timestamp > self.max.timestamp && header.records_count > 0 {
             self.max = TimeEntry { timestamp: header.max_timestamp, offset: last_offset };
         }
         if self.bytes_since_entry > u64::from(index_interval_bytes) {
@@ -87,6 +90,12 @@ impl SegmentState {
         self.first_timestamp = None;
         self.bytes_since_entry = 0;
         Ok(())
+    }
+
+    /// Bytes of the larger one of its indexes.
+    pub fn index_bytes(&self) -> u64 {
+        let offsets = self.offset_index.count() * super::offset_index::ENTRY_BYTES;
+        offsets.max(self.time_index.count() * super::time_index::ENTRY_BYTES) as u64
     }
 
     fn is_loaded(&self) -> bool {
@@ -120,10 +129,21 @@ impl Segment {
         base_offset: i64,
         now_ms: i64,
     ) -> io::Result<Self> {
-        let file = file_system.open(&segment_file(folder, base_offset, ".log"))?;
-        let offset_file = file_system.open(&segment_file(folder, base_offset, ".index"))?;
-        let time_file = file_system.open(&segment_file(folder, base_offset, ".timeindex"))?;
-        let aborted_path = segment_file(folder, base_offset, ".txnindex");
+        Self::open_named(file_system, folder, (base_offset, ""), now_ms)
+    }
+
+    /// As [`Segment::open`]; the names of the files end with one more suffix.
+    fn open_named(
+        file_system: &FileSystem,
+        folder: &Path,
+        (base_offset, more): (i64, &str),
+        now_ms: i64,
+    ) -> io::Result<Self> {
+        let path = |suffix: &str| segment_file(folder, base_offset, &format!("{suffix}{more}"));
+        let file = file_system.open(&path(".log"))?;
+        let offset_file = file_system.open(&path(".index"))?;
+        let time_file = file_system.open(&path(".timeindex"))?;
+        let aborted_path = path(".txnindex");
         let aborted = match AbortedIndex::open(file_system, &aborted_path)? {
             Some(aborted) => aborted,
             None => AbortedIndex::create(file_system, &aborted_path)?,
@@ -156,12 +176,23 @@ impl Segment {
         base_offset: i64,
         now_ms: i64,
     ) -> io::Result<Self> {
-        let segment = Self::open(file_system, folder, base_offset, now_ms)?;
+        Self::create_named(file_system, folder, (base_offset, ""), now_ms)
+    }
+
+    /// As [`Segment::create`]; the names of the files end with one more suffix, so that it is none
+    /// of the log's segments yet.
+    pub fn create_named(
+        file_system: &FileSystem,
+        folder: &Path,
+        (base_offset, more): (i64, &str),
+        now_ms: i64,
+    ) -> io::Result<Self> {
+        let segment = Self::open_named(file_system, folder, (base_offset, more), now_ms)?;
         segment.file.set_length(0)?;
         {
             let mut state = segment.state.write();
             state.reset(base_offset)?;
-            let aborted_path = segment_file(folder, base_offset, ".txnindex");
+            let aborted_path = segment_file(folder, base_offset, &format!(".txnindex{more}"));
             state.aborted = AbortedIndex::create(file_system, &aborted_path)?;
         }
         Ok(segment)
@@ -240,7 +271,7 @@ impl Segment {
         };
         state.size > 0
             && (size > u64::from(config.segment_bytes)
-                || waited_ms > config.segment_ms.saturating_sub(jitter_ms)
+                || waited_ms > config.segment_age_max_ms().saturating_sub(jitter_ms)
                 || state.offset_index.is_full(config.segment_index_bytes)
                 || state.time_index.is_full(config.segment_index_bytes))
             || !state.offset_index.can_hold(batch.last_offset())
@@ -428,7 +459,7 @@ impl Segment {
     /// no reader needs it.
     pub fn rename_deleted(&self) -> io::Result<Vec<PathBuf>> {
         let mut renamed = Vec::new();
-        for suffix in [".log", ".index", ".timeindex", ".txnindex"] {
+        for suffix in SEGMENT_SUFFIXES {
             let from = segment_file(&self.folder, self.base_offset, suffix);
             if self.file_system.exists(&from) {
                 let to = segment_file(

@@ -107,7 +107,8 @@ impl Log {
             let (start, timestamp) = (self.log_start_offset(), batch.header.max_timestamp);
             let offset = batch.header.base_offset.max(start);
             let found = TimestampedOffset { offset, timestamp, leader_epoch };
-            let is_in_batch = offset <= batch.header.last_offset();
+            let is_in_batch =
+                offset <= batch.header.last_offset() && batch.header.records_count > 0;
             return Ok((is_in_batch && is_wanted(&found)).then_some(found));
         }
         let bytes = read_batch(segment.file(), batch);

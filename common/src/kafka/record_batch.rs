@@ -43,7 +43,7 @@ const COMPRESSION_MASK: i16 = 0x07;
 const TIMESTAMP_TYPE_MASK: i16 = 0x08;
 const TRANSACTIONAL_MASK: i16 = 0x10;
 const CONTROL_MASK: i16 = 0x20;
-const DELETE_HORIZON_MASK: i16 = 0x40;
+pub(super) const DELETE_HORIZON_MASK: i16 = 0x40;
 
 /// What is wrong with a batch or with its records.
 #[derive(Debug, thiserror::Error)]

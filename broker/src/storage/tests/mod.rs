@@ -1,6 +1,7 @@
 //! Stories of logs: what happens to them, and what must be found afterwards.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+mod compaction;
 mod faults;
 mod foreign;
 mod manager;

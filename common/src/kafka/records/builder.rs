@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::super::compression::Compression;
 use super::super::record_batch::{
-    BATCH_HEADER_SIZE, BatchError, BatchHeader, LOG_OVERHEAD, TimestampType, attributes, checksum,
-    set_crc,
+    BATCH_HEADER_SIZE, BatchError, BatchHeader, DELETE_HORIZON_MASK, LOG_OVERHEAD, TimestampType,
+    attributes, checksum, set_crc,
 };
 use super::super::varint::{put_varint, put_varlong, varint_size, varlong_size};
 use super::{RecordHeader, RecordView};
@@ -63,6 +63,7 @@ pub struct BatchBuilder {
     next_offset_delta: i32,
     base_timestamp: i64,
     max_timestamp: i64,
+    delete_horizon_ms: Option<i64>,
 }
 
 impl BatchBuilder {
@@ -82,6 +83,7 @@ impl BatchBuilder {
             next_offset_delta: 0,
             base_timestamp: -1,
             max_timestamp: -1,
+            delete_horizon_ms: None,
         }
     }
 
@@ -143,7 +145,11 @@ impl BatchBuilder {
         headers_size: usize,
     ) -> Result<(), BatchError> {
         let first = self.records_count == 0;
-        let base_timestamp = if first { fields.timestamp } else { self.base_timestamp };
+        let base_timestamp = match self.delete_horizon_ms {
+            Some(horizon) => horizon,
+            None if first => fields.timestamp,
+            None => self.base_timestamp,
+        };
         let timestamp_delta = fields.timestamp.wrapping_sub(base_timestamp);
         let size = (1 + varlong_size(timestamp_delta) + varint_size(fields.offset_delta))
             .saturating_add(nullable_size(fields.key))
@@ -206,6 +212,14 @@ impl BatchBuilder {
         &mut self.options
     }
 
+    /// Notes when the batch's tombstones, or its marker, may go (KIP-534), as a log cleaner does.
+    /// The time takes the place of the base timestamp, so it must be set before the first record.
+    pub fn set_delete_horizon_ms(&mut self, delete_horizon_ms: i64) {
+        debug_assert!(self.is_empty(), "timestamps already count from another base");
+        self.delete_horizon_ms = Some(delete_horizon_ms);
+        self.base_timestamp = delete_horizon_ms;
+    }
+
     /// Makes the batch end at `last_offset` although its last records are gone, as a log cleaner
     /// does.
     ///
@@ -217,6 +231,14 @@ impl BatchBuilder {
         let delta = delta.filter(|&delta| delta >= self.next_offset_delta.max(1));
         self.next_offset_delta = delta.ok_or(BatchError::TooLarge)?;
         Ok(())
+    }
+
+    fn attributes(&self) -> i16 {
+        let options = &self.options;
+        let horizon = if self.delete_horizon_ms.is_some() { DELETE_HORIZON_MASK } else { 0 };
+        let (transactional, control) = (options.transactional, options.control);
+        let rest = attributes(options.compression, options.timestamp_type, transactional, control);
+        horizon | rest
     }
 
     /// The batch.
@@ -238,12 +260,7 @@ impl BatchBuilder {
             batch_length: i32::try_from(length).map_err(|_| BatchError::TooLarge)?,
             partition_leader_epoch: options.partition_leader_epoch,
             crc: 0,
-            attributes: attributes(
-                options.compression,
-                options.timestamp_type,
-                options.transactional,
-                options.control,
-            ),
+            attributes: self.attributes(),
             last_offset_delta: (self.next_offset_delta - 1).max(0),
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
