@@ -191,7 +191,9 @@ impl Pass<'_> {
         self.done.end_offset = end_offset;
         let rewritten: Vec<Arc<Segment>> =
             closed.into_iter().filter(|segment| segment.base_offset() < end_offset).collect();
-        self.transactions = CleanedTransactions::new(aborted(&segments, 0, end_offset));
+        // Segments are rewritten to their ends, which may lie further on.
+        let rewritten_to = rewritten.last().map_or(end_offset, |segment| segment.end_offset());
+        self.transactions = CleanedTransactions::new(aborted(&segments, 0, rewritten_to));
         let limits = GroupLimits {
             segment_bytes: u64::from(self.config.segment_bytes),
             index_bytes: u64::from(self.config.segment_index_bytes),
