@@ -367,6 +367,31 @@ fn threads_compact_what_is_dirty_and_stop() {
     manager.close(1);
 }
 
+/// A compacted log for Apache Kafka's own tools: `OTTLA_COMPACTED_DIR` names a folder to write it
+/// to. Without it, that is done in a folder of its own.
+#[test]
+fn a_compacted_log_is_closed_and_opened_again() {
+    let own = folder();
+    let given = std::env::var("OTTLA_COMPACTED_DIR").map(PathBuf::from);
+    let path = given.unwrap_or_else(|_| own.path().to_owned());
+    let dir = Arc::new(LogDir::open(&FileSystem::real(), &path).unwrap());
+    let config = Arc::new(LogConfig { segment_bytes: 4000, ..compacted() });
+    let key = TopicPartition::new("t", 0);
+    let log = Log::open(&dir, key.clone(), config.clone(), crashed(0)).unwrap();
+    for round in 0..3_i32 {
+        eventful(&log, round * 4);
+        clean(&log, NOW_MS + i64::from(round) * 600);
+        log.remove_deleted_files(i64::MAX);
+    }
+    let before = told(&log);
+    log.close().unwrap();
+    let options = OpenOptions { was_clean: true, ..crashed(log.log_end_offset()) };
+    drop(log);
+    let log = Log::open(&dir, key, config, options).unwrap();
+    assert_eq!(told(&log), before);
+    println!("{before}");
+}
+
 /// The n-th call that changes something, and all after it, fail: as if the process were gone.
 #[derive(Debug)]
 struct Killed {
@@ -396,15 +421,17 @@ fn newest(records: &[Found]) -> BTreeMap<&str, (i64, &str)> {
 }
 
 /// A log of several segments with all that compaction cares about.
-fn eventful(log: &Log) {
+fn eventful(log: &Log, first_round: i32) {
     let transactional =
         |id, sequence| BatchOptions { transactional: true, ..producer(id, sequence) };
-    for round in 0..4 {
+    for round in first_round..first_round + 4 {
         let value = round.to_string();
+        let compression = Compression::ALL[round as usize % 5];
+        let plain = BatchOptions { compression, ..BatchOptions::default() };
         for key in ["a", "b", "c", "d"] {
-            put(log, BatchOptions::default(), &[(key, Some(&value)), ("e", Some(&value))]);
+            put(log, plain, &[(key, Some(&value)), ("e", Some(&value))]);
         }
-        put(log, BatchOptions::default(), &[("d", None)]);
+        put(log, plain, &[("d", None)]);
         put(log, transactional(1, round), &[("a", Some("aborted"))]);
         end_transaction(log, 1, false);
         put(log, transactional(2, round), &[("b", Some(&value))]);
@@ -422,7 +449,7 @@ fn a_crash_at_any_point_leaves_the_old_or_the_new() {
         let mut fixture = Fixture::new(LogConfig { segment_bytes: 4000, ..compacted() });
         fixture.file_system = FileSystem::with_hook(killed.clone());
         let log = fixture.open();
-        eventful(&log);
+        eventful(&log, 0);
         let high_watermark = log.high_watermark();
         let before = found(&log);
         killed.calls_left.store(points, Ordering::Relaxed);
