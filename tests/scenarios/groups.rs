@@ -2,7 +2,7 @@
 //! how time passes; what is written and what each client is told is printed whole.
 //!
 //! ```text
-//! settings [delay=MS] [size=N] [retention=MS] [check=MS]   a new shard
+//! settings [delay=MS] [size=N] [retention=MS] [check=MS]   then as restart
 //! join NAME [v=N] [id=ID] [instance=I] [protocols=NAME:METADATA,...] [session=MS] [rebalance=MS]
 //! sync NAME id=ID gen=N [assign=ID:WORK,...] [instance=I]
 //! heartbeat id=ID gen=N [instance=I]
