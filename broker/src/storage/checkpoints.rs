@@ -1,10 +1,10 @@
 //! Small text files that are replaced as a whole.
 //!
 //! `recovery-point-offset-checkpoint`, `replication-offset-checkpoint`,
-//! `log-start-offset-checkpoint` and `cleaner-offset-checkpoint` lie in a log directory: a line with
-//! the version (0), one with the number of entries, then `topic partition offset` a line.
-//! `leader-epoch-checkpoint` lies in a partition's folder and has `epoch start_offset` lines. `partition.metadata` lies there too:
-//! `version: 0` and `topic_id: <id>`.
+//! `log-start-offset-checkpoint` and `cleaner-offset-checkpoint` lie in a log directory: a line
+//! with the version (0), one with the number of entries, then `topic partition offset` a line.
+//! `leader-epoch-checkpoint` lies in a partition's folder and has `epoch start_offset` lines.
+//! `partition.metadata` lies there too: `version: 0` and `topic_id: <id>`.
 //!
 //! What cannot be read is reported as [`Content::Damaged`]; each caller says what it does without.
 

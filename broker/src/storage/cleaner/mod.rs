@@ -8,9 +8,9 @@
 //! the last stable offset are left alone ([`selection`]). How far a pass came stands in
 //! `cleaner-offset-checkpoint`.
 //!
-//! **Tombstones and markers** stay for `delete.retention.ms` after the first pass that found nothing
-//! before them to delete, so that a reader that began earlier learns of them. When they may go is
-//! noted in their batch's header, where the base timestamp was (KIP-534).
+//! **Tombstones and markers** stay for `delete.retention.ms` after the first pass that found
+//! nothing before them to delete, so that a reader that began earlier learns of them. When they may
+//! go is noted in their batch's header, where the base timestamp was (KIP-534).
 //!
 //! **Batches without records** stay where they are the last of a producer that is remembered, since
 //! recovery learns its sequence number from them, and at the end of each new segment, which then
