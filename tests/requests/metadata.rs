@@ -4,7 +4,7 @@ use ottla_common::kafka::messages::api_versions::{ApiVersionsRequest, ApiVersion
 use ottla_common::kafka::messages::describe_cluster::DescribeClusterRequest;
 use ottla_common::kafka::messages::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use ottla_common::kafka::messages::describe_topic_partitions::request::{Cursor, TopicRequest};
-use ottla_common::kafka::messages::heartbeat::HeartbeatRequest;
+use ottla_common::kafka::messages::list_transactions::ListTransactionsRequest;
 use ottla_common::kafka::messages::metadata::MetadataRequest;
 use ottla_common::kafka::messages::metadata::request::MetadataRequestTopic;
 use ottla_common::kafka::wire::{Decode, Reader};
@@ -45,7 +45,7 @@ async fn api_versions_lists_the_table_in_every_version_and_survives_those_to_com
         assert_eq!(range(ApiKey::Produce), Some((0, 13)));
         assert_eq!(range(ApiKey::ApiVersions), Some((0, 5)));
         assert_eq!(range(ApiKey::InitProducerId), Some((0, 5)));
-        assert_eq!(range(ApiKey::JoinGroup), None);
+        assert_eq!(range(ApiKey::ShareFetch), None);
     }
     let nameless = client.call(3, &ApiVersionsRequest::default()).await.unwrap();
     assert_eq!(nameless.error_code, ErrorCode::InvalidRequest.code());
@@ -66,7 +66,7 @@ async fn api_versions_lists_the_table_in_every_version_and_survives_those_to_com
 async fn what_is_not_offered_closes_the_connection() {
     let node = Node::start(&[]).await.unwrap();
     let mut client = node.client().await.unwrap();
-    client.send(4, &HeartbeatRequest::default()).await.unwrap();
+    client.send(0, &ListTransactionsRequest::default()).await.unwrap();
     assert_eq!(client.receive_bytes().await.unwrap(), None);
     // Produce version 2, advertised and refused.
     let mut client = node.client().await.unwrap();

@@ -59,6 +59,7 @@ async fn every_version_is_answered() {
     topics(&mut tried).await;
     configs(&mut tried).await;
     cluster(&mut tried).await;
+    groups(&mut tried).await;
 
     let request = api::api_versions::ApiVersionsRequest::default();
     let mut offered: Vec<i16> = Vec::new();
@@ -70,6 +71,37 @@ async fn every_version_is_answered() {
     tried.keys.sort_unstable();
     assert_eq!(tried.keys, offered, "an API is not tried here");
     node.stop().await;
+}
+
+/// Of a group without a name, or one that is not there, so that none waits for others.
+async fn groups(tried: &mut Tried) {
+    tried.each(|_, _| api::find_coordinator::FindCoordinatorRequest::default()).await;
+    tried.each(|_, _| api::join_group::JoinGroupRequest::default()).await;
+    tried.each(|_, _| api::sync_group::SyncGroupRequest::default()).await;
+    tried.each(|_, _| api::heartbeat::HeartbeatRequest::default()).await;
+    tried.each(|_, _| api::leave_group::LeaveGroupRequest::default()).await;
+    tried.each(|_, _| api::describe_groups::DescribeGroupsRequest::default()).await;
+    tried.each(|_, _| api::list_groups::ListGroupsRequest::default()).await;
+    tried.each(|_, _| api::delete_groups::DeleteGroupsRequest::default()).await;
+    tried.each(|_, _| api::offset_delete::OffsetDeleteRequest::default()).await;
+    tried.each(|_, _| api::offset_fetch::OffsetFetchRequest::default()).await;
+    tried
+        .each(|version, named| {
+            use api::offset_commit::{OffsetCommitRequest, request::*};
+            let partition = OffsetCommitRequestPartition {
+                partition_index: named.partition,
+                committed_offset: 1,
+                ..Default::default()
+            };
+            let mut topic =
+                OffsetCommitRequestTopic { partitions: vec![partition], ..Default::default() };
+            match version {
+                ..=9 => topic.name = named.topic.clone(),
+                _ => topic.topic_id = named.id,
+            }
+            OffsetCommitRequest { topics: vec![topic], ..Default::default() }
+        })
+        .await;
 }
 
 async fn records(tried: &mut Tried) {
