@@ -114,8 +114,8 @@ impl FrontEnds {
     ) {
         let now_ms = self.service.clock().wall_time_ms();
         let connection = self.connections.add(peer, acceptor.is_some(), now_ms);
-        // In memory of their own, each beginning and protocol: a connection is to take what it needs,
-        // not what the largest of them does.
+        // In memory of their own, each beginning and protocol: a connection is to take what it
+        // needs, not what the largest of them does.
         let beginning = Box::pin(async {
             let (stream, certificate_subject) = match acceptor {
                 None => (Stream::Plain(stream), None),

@@ -15,8 +15,8 @@ use crate::limits::{MEMBER_METADATA_SIZE_MAX, PROTOCOLS_PER_MEMBER_MAX};
 /// its client may be gone.
 const NEW_MEMBER_TIMEOUT_MS: u64 = 5 * 60 * 1000;
 
-/// Characters of a client's id or a static member's name that go into a member's id: the whole must be
-/// able to stand in a record.
+/// Characters of a client's id or a static member's name that go into a member's id: the whole must
+/// be able to stand in a record.
 const MEMBER_ID_PREFIX_MAX: usize = 1024;
 
 /// The first version whose clients join a second time with the id that they were given (KIP-394).

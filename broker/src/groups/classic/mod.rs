@@ -27,7 +27,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_common::kafka::error_code::ErrorCode;
 use ottla_common::kafka::messages::join_group::JoinGroupResponse;
-use ottla_common::kafka::messages::records::consumer_protocol_subscription::ConsumerProtocolSubscription;
+use ottla_common::kafka::messages::records::consumer_protocol_subscription as subscription;
 use ottla_common::kafka::messages::records::group_metadata::GroupMetadataValue;
 use ottla_common::kafka::wire::{Decode, Reader};
 
@@ -382,8 +382,9 @@ fn subscribed_topics(metadata: Bytes) -> Option<Vec<String>> {
     let mut reader = Reader::new(metadata);
     let version = reader.i16().ok()?;
     // As Kafka does: the fields of a version of the future begin with those that are known.
-    let version = version.min(ConsumerProtocolSubscription::MAX_VERSION);
-    let subscription = ConsumerProtocolSubscription::decode(&mut reader, version).ok()?;
+    let version = version.min(subscription::ConsumerProtocolSubscription::MAX_VERSION);
+    let subscription =
+        subscription::ConsumerProtocolSubscription::decode(&mut reader, version).ok()?;
     Some(subscription.topics.iter().map(|topic| topic.as_str().to_owned()).collect())
 }
 

@@ -54,7 +54,9 @@ impl ClassicGroup {
         if request.generation_id != self.generation {
             return Err(ErrorCode::IllegalGeneration);
         }
-        let differs = |said: Option<&str>, known: &Option<String>| matches!((said, known), (Some(said), Some(known)) if said != known);
+        let differs = |said: Option<&str>, known: &Option<String>| {
+            said.zip(known.as_deref()).is_some_and(|(said, known)| said != known)
+        };
         if differs(request.protocol_type.as_deref(), &self.protocol_type)
             || differs(request.protocol_name.as_deref(), &self.protocol)
         {

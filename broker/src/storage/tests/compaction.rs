@@ -494,11 +494,15 @@ fn a_crash_at_any_point_leaves_the_old_or_the_new() {
     assert!(points > 40, "{points}");
 }
 
+/// Offset, key, value, timestamp.
+type Appended = (i64, Option<Bytes>, Option<Bytes>, i64);
+
 /// What was appended, to compare with.
 #[derive(Default)]
 struct Model {
     /// Offset, key, value, timestamp; and whether it was aborted.
-    records: Vec<((i64, Option<Bytes>, Option<Bytes>, i64), bool)>,
+    /// Each, and whether it was aborted.
+    records: Vec<(Appended, bool)>,
 }
 
 fn random_value(random: &mut fastrand::Rng) -> Option<Vec<u8>> {
