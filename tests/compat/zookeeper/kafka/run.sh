@@ -35,7 +35,8 @@ tool() { # CLASS ARGS...
 }
 topics() { tool org.apache.kafka.tools.TopicCommand "$@"; }
 configs() { tool kafka.admin.ConfigCommand "$@"; }
-zk() { "$zookeeper" cli "$address" "$@" 2>/dev/null | tail -1; }
+# The shell tells of its connection from another thread, before its answer or behind it.
+zk() { "$zookeeper" cli "$address" "$@" 2>/dev/null | grep -Ev '^(WATCHER::|WatchedEvent .*)?$' | tail -1; }
 
 start_broker() {
     : >"$work/broker.log"
