@@ -212,6 +212,9 @@ impl Names<'_> {
             Type::String => format!("r.{prefix}string({flexible})?"),
             Type::Bytes => format!("r.{prefix}bytes({flexible})?"),
             Type::Records => format!("r.{prefix}records({flexible})?"),
+            Type::Struct(_) if nullable && field.tag.is_some() => {
+                "r.nullable_tagged_struct(version)?".to_owned()
+            }
             Type::Struct(_) if nullable => "r.nullable_struct(version)?".to_owned(),
             Type::Struct(_) => "Decode::decode(r, version)?".to_owned(),
             Type::Array(element) => match **element {
@@ -292,6 +295,9 @@ impl Names<'_> {
             Type::String => format!("w.nullable_string({name}.as_ref(), {flexible})?;"),
             Type::Bytes => format!("w.nullable_bytes({name}.as_ref(), {flexible})?;"),
             Type::Records => format!("w.nullable_records({name}.as_ref(), {flexible})?;"),
+            Type::Struct(_) if field.tag.is_some() => {
+                format!("w.nullable_tagged_struct({name}.as_ref(), version)?;")
+            }
             Type::Struct(_) => format!("w.nullable_struct({name}.as_ref(), version)?;"),
             Type::Array(element) => match **element {
                 Type::Struct(_) => {

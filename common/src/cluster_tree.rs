@@ -9,7 +9,9 @@
 //! | path | type here |
 //! |---|---|
 //! | `/cluster/id` | [`ClusterId`] |
+//! | `/cluster/inter_broker_secret` | [`InterBrokerSecret`] |
 //! | `/brokers/ids/<id>` | [`BrokerRegistration`] |
+//! | `/brokers/directories/<id>` | [`BrokerDirectories`] |
 //! | `/brokers/topics/<topic>` | [`TopicAssignment`] |
 //! | `/brokers/topics/<topic>/partitions/<n>/state` | [`PartitionState`] |
 //! | `/controller` | [`ControllerRegistration`] |
@@ -21,19 +23,25 @@
 //!
 //! [`TreePath::parse`] tells which of them a path is.
 
+mod configs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{BrokerId, TopicId, Uuid};
+pub use configs::{ConfigKind, ConfigOverrides};
 
 /// The nodes without values of their own that everything else stands below, parents first. Whoever
 /// comes first makes them.
-pub const PARENT_PATHS: [&str; 12] = [
+pub const PARENT_PATHS: [&str; 14] = [
     "/cluster",
     "/brokers",
+    "/brokers/directories",
     "/brokers/ids",
     "/brokers/topics",
     "/config",
@@ -43,6 +51,7 @@ pub const PARENT_PATHS: [&str; 12] = [
     "/config/clients",
     "/config/ips",
     "/config/groups",
+    "/config/client-metrics",
     "/deleted_topics",
 ];
 
@@ -102,6 +111,42 @@ impl ClusterId {
     }
 }
 
+/// What the brokers prove to each other to know, chosen by the first of them. Whoever can read it
+/// here can write everything else here too.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterBrokerSecret {
+    /// The format of the value.
+    version: i32,
+    /// 32 random bytes in base64.
+    secret: String,
+}
+
+impl InterBrokerSecret {
+    /// Where it stands.
+    pub const PATH: &str = "/cluster/inter_broker_secret";
+
+    /// The secret `bytes`.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self { version: 1, secret: BASE64.encode(bytes) }
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> Result<[u8; 32], InvalidValue> {
+        let bytes = BASE64.decode(&self.secret).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or_else(|| meaning("not 32 bytes in base64"), Ok)
+    }
+
+    /// The value as written.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// The value as read.
+    pub fn decode(data: &[u8]) -> Result<Self, InvalidValue> {
+        decode(data)
+    }
+}
+
 /// Where clients reach a broker under one of its listeners' names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
@@ -128,6 +173,38 @@ pub struct BrokerRegistration {
     pub shutting_down: bool,
     /// When it registered, milliseconds since 1970; for people.
     pub registered_at_ms: i64,
+}
+
+/// The log directories that a broker had when it started last. One that is missing at the next
+/// start was lost, with everything that the broker's place in an ISR promises of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerDirectories {
+    /// The format of the value.
+    version: i32,
+    /// The directories' ids.
+    pub directories: BTreeSet<Uuid>,
+}
+
+impl BrokerDirectories {
+    /// The directories `directories`.
+    pub fn new(directories: BTreeSet<Uuid>) -> Self {
+        Self { version: 1, directories }
+    }
+
+    /// Where those of a broker stand.
+    pub fn path(broker_id: BrokerId) -> String {
+        format!("/brokers/directories/{broker_id}")
+    }
+
+    /// The value as written.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// The value as read.
+    pub fn decode(data: &[u8]) -> Result<Self, InvalidValue> {
+        decode(data)
+    }
 }
 
 /// The levels of a feature that a broker supports.
@@ -434,72 +511,6 @@ impl ControllerEpoch {
     /// The value as read.
     pub fn decode(data: &[u8]) -> Result<Self, InvalidValue> {
         decode(data).map(Self)
-    }
-}
-
-/// What configs can be set for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ConfigKind {
-    /// A topic.
-    Topics,
-    /// A broker by its number, or all of them under [`DEFAULT_ENTITY`].
-    Brokers,
-    /// A user: SCRAM credentials and quotas.
-    Users,
-    /// A client id: quotas.
-    Clients,
-    /// An address: connection quotas.
-    Ips,
-    /// A consumer group.
-    Groups,
-}
-
-impl ConfigKind {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Topics, Self::Brokers, Self::Users, Self::Clients, Self::Ips, Self::Groups];
-
-    /// Its name in paths.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Topics => "topics",
-            Self::Brokers => "brokers",
-            Self::Users => "users",
-            Self::Clients => "clients",
-            Self::Ips => "ips",
-            Self::Groups => "groups",
-        }
-    }
-}
-
-/// The configs that were set for one entity.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfigOverrides {
-    /// The format of the value.
-    version: i32,
-    /// Key → value.
-    pub config: BTreeMap<String, String>,
-}
-
-impl ConfigOverrides {
-    /// The configs `config`.
-    pub fn new(config: BTreeMap<String, String>) -> Self {
-        Self { version: 1, config }
-    }
-
-    /// Where the configs of an entity stand. The name may be any text.
-    pub fn path(kind: ConfigKind, name: &str) -> String {
-        format!("/config/{}/{}", kind.name(), entity_to_segment(name))
-    }
-
-    /// The value as written.
-    pub fn encode(&self) -> Vec<u8> {
-        encode(self)
-    }
-
-    /// The value as read.
-    pub fn decode(data: &[u8]) -> Result<Self, InvalidValue> {
-        decode(data)
     }
 }
 

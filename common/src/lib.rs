@@ -9,6 +9,7 @@ pub mod clock;
 pub mod cluster_tree;
 pub mod config;
 pub mod coordination;
+pub mod http;
 pub mod kafka;
 pub mod metrics;
 pub mod net;

@@ -4,8 +4,11 @@
 //! that the peer sees a refusal and not silence. Some places are kept for the machine itself, so
 //! that its administrator gets in when strangers have taken all others. When the process has no
 //! descriptor left, it waits and tries again: a listener never ends by an error of `accept`.
+//!
+//! Limits may be shared by several listeners, which then count together, and may change while they
+//! listen. A connection that is open stays, whatever the new limits say.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -47,18 +50,70 @@ pub struct ConnectionCounts {
     pub refused: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counted {
+    limits: ConnectionLimits,
+    /// Addresses with a limit of their own in place of `connections_per_ip_max`.
+    overrides: BTreeMap<IpAddr, usize>,
     counts: ConnectionCounts,
     open_per_ip: HashMap<IpAddr, usize>,
+}
+
+/// The limits of one or more listeners, with what they count.
+#[derive(Clone, Debug)]
+pub struct SharedLimits(Arc<Mutex<Counted>>);
+
+impl SharedLimits {
+    /// These limits, with no connection yet.
+    pub fn new(limits: ConnectionLimits) -> Self {
+        let counted = Counted {
+            limits,
+            overrides: BTreeMap::new(),
+            counts: ConnectionCounts::default(),
+            open_per_ip: HashMap::new(),
+        };
+        Self(Arc::new(Mutex::new(counted)))
+    }
+
+    /// Sets the limits for connections to come, and the addresses that have their own.
+    pub fn set(&self, limits: ConnectionLimits, overrides: BTreeMap<IpAddr, usize>) {
+        let mut counted = self.0.lock();
+        counted.limits = limits;
+        let overrides = overrides.into_iter().map(|(ip, most)| (ip.to_canonical(), most));
+        counted.overrides = overrides.collect();
+    }
+
+    /// The figures now.
+    pub fn counts(&self) -> ConnectionCounts {
+        self.0.lock().counts
+    }
+
+    /// A place for a connection from `ip`, if the limits have one.
+    fn admit(&self, ip: IpAddr) -> Option<ConnectionPermit> {
+        let ip = ip.to_canonical();
+        let mut guard = self.0.lock();
+        let counted = &mut *guard;
+        let limits = counted.limits;
+        let reserve = if ip.is_loopback() { limits.loopback_reserve } else { 0 };
+        let open_max = limits.connections_max.saturating_add(reserve);
+        let from_ip_max = counted.overrides.get(&ip).copied();
+        let from_ip_max = from_ip_max.unwrap_or(limits.connections_per_ip_max);
+        let open_from_ip = counted.open_per_ip.get(&ip).copied().unwrap_or(0);
+        if counted.counts.open >= open_max || open_from_ip >= from_ip_max {
+            counted.counts.refused += 1;
+            return None;
+        }
+        counted.counts.open += 1;
+        counted.open_per_ip.insert(ip, open_from_ip + 1);
+        Some(ConnectionPermit { counted: Arc::clone(&self.0), ip })
+    }
 }
 
 /// A listener within its limits.
 #[derive(Debug)]
 pub struct Listener {
     listener: TcpListener,
-    limits: ConnectionLimits,
-    counted: Arc<Mutex<Counted>>,
+    limits: SharedLimits,
     backoff: Duration,
 }
 
@@ -71,12 +126,12 @@ pub struct ConnectionPermit {
 
 /// Reads the figures of a [`Listener`] from elsewhere.
 #[derive(Clone, Debug)]
-pub struct ListenerCounts(Arc<Mutex<Counted>>);
+pub struct ListenerCounts(SharedLimits);
 
 impl ListenerCounts {
     /// The figures now.
     pub fn get(&self) -> ConnectionCounts {
-        self.0.lock().counts
+        self.0.counts()
     }
 }
 
@@ -108,7 +163,12 @@ pub async fn bind(address: &str) -> io::Result<TcpListener> {
 impl Listener {
     /// Counts the connections that `listener` accepts from here on.
     pub fn new(listener: TcpListener, limits: ConnectionLimits) -> Self {
-        Self { listener, limits, counted: Arc::default(), backoff: BACKOFF_MIN }
+        Self::sharing(listener, SharedLimits::new(limits))
+    }
+
+    /// Counts together with all other listeners of these limits.
+    pub fn sharing(listener: TcpListener, limits: SharedLimits) -> Self {
+        Self { listener, limits, backoff: BACKOFF_MIN }
     }
 
     /// The address that it listens on, with the real port if 0 was asked for.
@@ -118,7 +178,7 @@ impl Listener {
 
     /// A handle on the figures.
     pub fn counts(&self) -> ListenerCounts {
-        ListenerCounts(Arc::clone(&self.counted))
+        ListenerCounts(self.limits.clone())
     }
 
     /// The next connection that there is a place for. Never fails; a stop signal is for the caller
@@ -136,7 +196,7 @@ impl Listener {
             // Small frames go back and forth: waiting to fill a packet would only add delay.
             let _ = stream.set_nodelay(true);
             let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
-            if let Some(permit) = self.admit(peer.ip()) {
+            if let Some(permit) = self.limits.admit(peer.ip()) {
                 return (stream, peer, permit);
             }
             tracing::debug!(%peer, "connection refused: too many");
@@ -157,23 +217,6 @@ impl Listener {
         }
         tokio::time::sleep(self.backoff).await;
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
-    }
-
-    /// A place for a connection from `ip`, if the limits have one.
-    fn admit(&self, ip: IpAddr) -> Option<ConnectionPermit> {
-        let ip = ip.to_canonical();
-        let reserve = if ip.is_loopback() { self.limits.loopback_reserve } else { 0 };
-        let open_max = self.limits.connections_max.saturating_add(reserve);
-        let mut guard = self.counted.lock();
-        let counted = &mut *guard;
-        let open_from_ip = counted.open_per_ip.get(&ip).copied().unwrap_or(0);
-        if counted.counts.open >= open_max || open_from_ip >= self.limits.connections_per_ip_max {
-            counted.counts.refused += 1;
-            return None;
-        }
-        counted.counts.open += 1;
-        counted.open_per_ip.insert(ip, open_from_ip + 1);
-        Some(ConnectionPermit { counted: Arc::clone(&self.counted), ip })
     }
 }
 
@@ -228,13 +271,31 @@ mod tests {
             ConnectionLimits { connections_max: 1, loopback_reserve: 1, ..ConnectionLimits::NONE };
         let (listener, _) = listener(limits).await;
         let stranger = IpAddr::from([192, 0, 2, 1]);
-        let held = listener.admit(stranger).unwrap();
-        assert!(listener.admit(stranger).is_none());
-        let local = listener.admit(IpAddr::from([127, 0, 0, 1])).unwrap();
-        assert!(listener.admit("::ffff:127.0.0.1".parse().unwrap()).is_none());
+        let held = listener.limits.admit(stranger).unwrap();
+        assert!(listener.limits.admit(stranger).is_none());
+        let local = listener.limits.admit(IpAddr::from([127, 0, 0, 1])).unwrap();
+        assert!(listener.limits.admit("::ffff:127.0.0.1".parse().unwrap()).is_none());
         drop((held, local));
         assert_eq!(listener.counts().get().open, 0);
-        assert!(listener.counted.lock().open_per_ip.is_empty());
+        assert!(listener.limits.0.lock().open_per_ip.is_empty());
+    }
+
+    #[test]
+    fn limits_change_while_connections_are_open() {
+        let limits = SharedLimits::new(ConnectionLimits::NONE);
+        let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let held = [limits.admit(one).unwrap(), limits.admit(one).unwrap()];
+        let two = ConnectionLimits { connections_per_ip_max: 2, ..ConnectionLimits::NONE };
+        limits.set(two, BTreeMap::from([(other, 0)]));
+        assert!(limits.admit(one).is_none());
+        assert!(limits.admit(other).is_none(), "it has a limit of its own");
+        limits.set(two, BTreeMap::from([(one, 3)]));
+        let third = limits.admit(one).unwrap();
+        assert!(limits.admit(one).is_none());
+        limits.set(ConnectionLimits { connections_max: 2, ..two }, BTreeMap::new());
+        assert!(limits.admit(other).is_none(), "more than the new limit are still open");
+        drop((held, third));
+        assert!(limits.admit(other).is_some());
     }
 
     #[tokio::test]

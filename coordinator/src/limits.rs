@@ -53,7 +53,8 @@ pub const SUBSCRIPTION_PAGE_SIZE: usize = 1024 * 1024;
 pub const HISTORY_COMMANDS_MAX: usize = 100_000;
 
 /// How much the kept changes may hold, in bytes (the newest command's are always kept).
-pub const HISTORY_SIZE_MAX: usize = 16 * 1024 * 1024;
+/// More than may wait on one connection, so that one which is read slowly is not cut off by that.
+pub const HISTORY_SIZE_MAX: usize = 12 * 1024 * 1024;
 
 /// How long a member goes on serving ZooKeeper's clients without knowing a leader, in milliseconds:
 /// longer than an election takes.
@@ -86,9 +87,6 @@ pub const ADMIN_REQUEST_SIZE_MAX: usize = 64 * 1024;
 
 /// How long an administrator's connection may say nothing, or take nothing, in milliseconds.
 pub const ADMIN_DEADLINE_MS: u64 = 60_000;
-
-/// How long a connection of the HTTP address may last, in milliseconds.
-pub const HTTP_DEADLINE_MS: u64 = 10_000;
 
 /// The most connections of the HTTP address.
 pub const HTTP_CONNECTIONS_MAX: usize = 64;

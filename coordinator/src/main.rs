@@ -96,6 +96,11 @@ impl Serve {
 }
 
 fn main() -> anyhow::Result<()> {
+    // The allocator asks the system for huge pages. Each one that is touched anywhere takes 2 MiB
+    // at once, which has to be found and cleared while a request waits: without them a member takes
+    // less memory and answers more evenly. Where the system has none, there is nothing to switch
+    // off.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let Cli { command: Command::Serve(serve) } = Cli::parse();
     let Configured { settings, notes } = serve.configured()?;
     let config = Config::from_settings(&settings)
@@ -105,8 +110,18 @@ fn main() -> anyhow::Result<()> {
     for note in notes {
         tracing::warn!("{note}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(connection_threads())
+        .enable_all()
+        .build()?;
     runtime.block_on(run(config))
+}
+
+/// How many threads serve connections. The log and the state have threads of their own, and each
+/// thread beyond what the machine can run is woken for what another could have done on the way.
+fn connection_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores.div_ceil(2)
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {

@@ -3,7 +3,9 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod configs;
+mod groups;
 mod partitions;
+mod replicas;
 mod topics;
 
 use super::client::ClientError;
@@ -15,6 +17,8 @@ use super::wire::KafkaString;
 pub use configs::{
     ConfigChange, ConfigEntry, ConfigOperation, ConfigResource, ConfigResourceType, ConfigSource,
 };
+pub use groups::{CommittedOffset, GroupDescription, GroupMember, ListedGroup};
+pub use replicas::{ElectionType, OngoingReassignment};
 pub use topics::{CreatedTopic, NewPartitions, NewTopic};
 
 /// The results of many items, by what names each, in the order of the broker's answer.

@@ -21,6 +21,7 @@ pub mod error_code;
 #[cfg(test)]
 mod fake_cluster;
 pub mod frame;
+pub mod membership;
 pub mod messages;
 pub mod partitioner;
 pub mod producer;

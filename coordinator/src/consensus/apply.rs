@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use ottla_common::clock::Clock;
 use ottla_common::types::{MemberId, Zxid};
+use parking_lot::Mutex;
 
 use super::driver::Letter;
 use super::intake::{Intake, Waiting};
@@ -15,11 +16,17 @@ use super::load::{command_of, zxid_of};
 use super::mailbox::Mailbox;
 use super::node::Input;
 use super::raft::{Entry, EntryKind, Membership, SnapshotMeta};
+use super::snapshot_files::Notes;
 use super::snapshotter::Snapshotter;
 use super::{Applied, ProposeError};
+use crate::limits::APPLY_BACKLOG_MAX;
 use crate::sessions::keeper::Keeper;
+use crate::storage::commit_mark::CommitMark;
 use crate::tree::{Command, Origin, Outcome, PayloadError, StateMachine};
 use crate::watches::LiveState;
+
+/// If not more bytes than this wait to be applied, whoever brings them may do it.
+const ATTENDED_SIZE_MAX: usize = 16 * 1024;
 
 /// What the thread is to do, in order.
 #[derive(Debug)]
@@ -50,10 +57,28 @@ pub struct ApplyQueue {
 impl ApplyQueue {
     /// Has something done.
     pub fn put(&self, job: ApplyJob) {
-        if let ApplyJob::Entries(entries) = &job {
+        self.count(&job);
+        self.jobs.put(job);
+    }
+
+    /// Has something done that [`ApplyQueue::attend`] will be called for.
+    pub fn put_quietly(&self, job: ApplyJob) {
+        self.count(&job);
+        self.jobs.put_quietly(job);
+    }
+
+    fn count(&self, job: &ApplyJob) {
+        if let ApplyJob::Entries(entries) = job {
             self.backlog.fetch_add(size_of(entries), Ordering::AcqRel);
         }
-        self.jobs.put(job);
+    }
+
+    /// Does what was put in quietly: here if it is little and nobody else is at it, else the thread
+    /// does.
+    pub fn attend(&self) {
+        if !self.jobs.is_empty() {
+            self.jobs.attend_now();
+        }
     }
 
     /// What waits, without waiting for more.
@@ -188,16 +213,23 @@ impl ApplyThread {
     pub fn new(
         applier: Applier,
         queue: ApplyQueue,
-        (driver, snapshotter): (Mailbox<Letter>, Snapshotter),
+        (driver, snapshotter, notes): (Mailbox<Letter>, Snapshotter, Notes),
     ) -> (Self, ApplyRunner) {
-        let runner = ApplyRunner { applier, queue: queue.clone(), driver, snapshotter };
+        let (runs, goes_on) = (queue.clone(), true);
+        let runner = ApplyRunner { applier, queue: runs, driver, snapshotter, notes, goes_on };
         (Self { queue, thread: None }, runner)
     }
 
     /// Starts the thread.
     pub fn start(&mut self, runner: ApplyRunner) -> io::Result<()> {
+        let runner = Arc::new(Mutex::new(runner));
+        let (shared, queue) = (Arc::downgrade(&runner), self.queue.clone());
+        self.queue.jobs.attended_by(move |is_free| match shared.upgrade() {
+            Some(runner) if is_free && queue.backlog() <= ATTENDED_SIZE_MAX => attend(&runner),
+            _ => false,
+        });
         let thread = std::thread::Builder::new().name("coordinator-apply".to_owned());
-        self.thread = Some(thread.spawn(move || runner.run())?);
+        self.thread = Some(thread.spawn(move || run(&runner))?);
         Ok(())
     }
 
@@ -224,15 +256,45 @@ pub struct ApplyRunner {
     queue: ApplyQueue,
     driver: Mailbox<Letter>,
     snapshotter: Snapshotter,
+    notes: Notes,
+    /// False when it was told to stop, or cannot go on.
+    goes_on: bool,
+}
+
+/// The thread.
+fn run(runner: &Mutex<ApplyRunner>) {
+    let jobs = runner.lock().queue.jobs.clone();
+    loop {
+        jobs.wait(None);
+        let mut runner = runner.lock();
+        if !runner.round(jobs.take_now()) {
+            return;
+        }
+    }
+}
+
+/// Does what there is to do, unless someone is at it, who will see it then. False if the thread has
+/// to.
+fn attend(runner: &Mutex<ApplyRunner>) -> bool {
+    let Some(mut place) = runner.try_lock() else { return true };
+    let jobs = place.queue.jobs.clone();
+    if !place.round(jobs.take_now()) {
+        // The thread has to end.
+        jobs.wake();
+        return true;
+    }
+    drop(place);
+    jobs.is_empty()
 }
 
 impl ApplyRunner {
-    fn run(mut self) {
-        while self.round(self.queue.jobs.take(None)) {}
-    }
-
     /// Does what there is to do. Returns whether there will be more.
     pub fn round(&mut self, jobs: Vec<ApplyJob>) -> bool {
+        self.goes_on = self.goes_on && self.carry_out(jobs);
+        self.goes_on
+    }
+
+    fn carry_out(&mut self, jobs: Vec<ApplyJob>) -> bool {
         for job in jobs {
             match job {
                 ApplyJob::Entries(entries) => {
@@ -245,12 +307,13 @@ impl ApplyRunner {
                 ApplyJob::Lead { term } => self.applier.lead(term),
                 ApplyJob::Install(meta, machine) => {
                     self.applier.install(&meta, *machine);
-                    self.snapshotter.begin_anew();
+                    self.snapshotter.begin_anew(meta.index);
                     self.driver.put(Letter::Input(Input::SnapshotInstalled(meta)));
                 }
                 ApplyJob::TakeSnapshot => self.snapshotter.take(|| self.applier.state()),
                 ApplyJob::Stop => {
                     self.snapshotter.finish();
+                    self.notes.note(self.applier.mark());
                     return false;
                 }
             }
@@ -260,15 +323,25 @@ impl ApplyRunner {
 
     fn applied(&mut self, entries: &[Entry]) {
         let size = size_of(entries);
-        self.queue.backlog.fetch_sub(size, Ordering::AcqRel);
-        if let Some(last) = entries.last() {
-            self.driver.put(Letter::Input(Input::Applied(last.index)));
+        let backlog = self.queue.backlog.fetch_sub(size, Ordering::AcqRel);
+        let Some(index) = entries.last().map(|entry| entry.index) else { return };
+        let applied = Letter::Input(Input::Applied(index));
+        if backlog >= APPLY_BACKLOG_MAX {
+            self.driver.put(applied);
+        } else {
+            self.driver.put_quietly(applied);
         }
-        self.snapshotter.applied(entries.len(), size, || self.applier.state());
+        self.snapshotter.applied(index, size, || self.applier.state());
+        self.snapshotter.committed(self.applier.mark());
     }
 }
 
 impl Applier {
+    /// The newest record that was applied.
+    fn mark(&self) -> CommitMark {
+        CommitMark { index: self.live.zxid().0.unsigned_abs(), term: self.term }
+    }
+
     /// The state as it is now, to be written as a snapshot.
     fn state(&self) -> (StateMachine, SnapshotMeta) {
         let machine = self.live.machine();

@@ -1,9 +1,9 @@
-//! The thread that runs the [`Node`]: it gives it the time and what happens, and has the other
-//! threads and the peers carry out what follows. It never waits for any of them, so that a
-//! heartbeat waits for neither disk nor state nor network.
+//! What runs the [`Node`]: it gives it the time and what happens, and has the other threads and the
+//! peers carry out what follows. It never waits for any of them, so that a heartbeat waits for
+//! neither disk nor state nor network.
 //!
-//! Only where a member is alone, and nothing but the disk can hold it up, does this thread write
-//! the log itself: a proposal then passes through one thread less.
+//! Only where a member is alone, and nothing but the disk can hold it up, does the driver write the
+//! log itself: a proposal then passes through one thread less.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ use crate::limits::APPLY_BACKLOG_MAX;
 /// How often a member says whom it waits for.
 const AWAITED_TOLD_EVERY: Duration = Duration::from_secs(10);
 
-/// What the thread is told.
+/// What the driver is told.
 #[derive(Debug)]
 pub enum Letter {
     /// Something happened.
@@ -39,7 +39,7 @@ pub enum Letter {
     Stop,
 }
 
-/// How the thread reaches other members.
+/// How the driver reaches other members.
 pub trait Network: Send {
     /// Sends, or drops it.
     fn send(&self, to: MemberId, message: PeerMessage);
@@ -63,28 +63,18 @@ pub struct Driver {
     pub tick: Duration,
     /// There is no other member.
     pub is_alone: bool,
+    /// Who runs this round looks after what is to be applied when it is over.
+    pub applies_soon: bool,
     /// When the log was told last whom a new ensemble waits for.
     pub told_of_awaited: Instant,
 }
 
 impl Driver {
-    /// Runs until it is told to stop or the disk fails.
-    pub fn run(mut self) {
+    /// To be done before the first round.
+    pub fn begin(&self) {
         if let Some(network) = &self.network {
             network.set_cluster_id(self.node.status().hard_state.cluster_id);
         }
-        let mut next_tick = Instant::now();
-        let mut ends = false;
-        while !ends {
-            let patience = next_tick.saturating_duration_since(Instant::now());
-            let letters = self.mailbox.take(Some(patience));
-            let is_tick = Instant::now() >= next_tick;
-            if is_tick {
-                next_tick = Instant::now() + self.tick;
-            }
-            ends = self.round(letters, is_tick);
-        }
-        self.finish();
     }
 
     /// Takes note of what happened, and does what follows; returns whether this is the end.
@@ -209,7 +199,11 @@ impl Driver {
     }
 
     fn apply(&self, job: ApplyJob) {
-        self.applier.queue().put(job);
+        if self.applies_soon {
+            self.applier.queue().put_quietly(job);
+        } else {
+            self.applier.queue().put(job);
+        }
     }
 
     fn persist(&mut self, persist: Persist, now: Now) -> Result<(), Arc<str>> {
@@ -229,7 +223,7 @@ impl Driver {
     }
 
     /// Whoever still waits learns that the member stops; who comes later as well.
-    fn finish(mut self) {
+    pub fn finish(mut self) {
         self.network = None;
         self.snapshots.finish();
         self.log.finish();

@@ -21,8 +21,8 @@ use crate::tree::{Command, Origin};
 /// Memory for proposals is counted in units of so many bytes.
 const PERMIT_SIZE: usize = 1024;
 
-/// Tells who runs the node that something waits.
-type Wake = Box<dyn Fn() + Send + Sync>;
+/// Tells who runs the node that something waits, and how much does.
+type Wake = Box<dyn Fn(usize) + Send + Sync>;
 
 /// See the module.
 pub struct Intake {
@@ -95,7 +95,7 @@ impl Intake {
     pub fn new(
         member_id: MemberId,
         first_number: u64,
-        wake: impl Fn() + Send + Sync + 'static,
+        wake: impl Fn(usize) + Send + Sync + 'static,
     ) -> Self {
         let proposals = Proposals {
             first: first_number,
@@ -144,9 +144,10 @@ impl Intake {
         proposals.waiting.push_back(Some(Waiting { command, done, _memory: memory }));
         let is_first = proposals.fresh.is_empty();
         proposals.fresh.push(Proposed { number, payload: payload.into(), only_term });
+        let waiting = proposals.waiting.len();
         drop(proposals);
         if is_first {
-            (self.wake)();
+            (self.wake)(waiting);
         }
         Ok(applied)
     }
@@ -195,8 +196,9 @@ impl Intake {
         questions.next_id += 1;
         let id = questions.next_id;
         put(&mut questions, id);
+        let waiting = questions.barriers.len() + questions.confirms.len();
         drop(questions);
-        (self.wake)();
+        (self.wake)(waiting);
         Ok(())
     }
 
@@ -207,8 +209,11 @@ impl Intake {
 
     /// A session's client left a connection.
     pub fn disconnected(&self, connection: SessionConnection) {
-        self.heard.lock().disconnected.push(connection);
-        (self.wake)();
+        let mut heard = self.heard.lock();
+        heard.disconnected.push(connection);
+        let waiting = heard.disconnected.len();
+        drop(heard);
+        (self.wake)(waiting);
     }
 
     /// What was proposed since the last time.

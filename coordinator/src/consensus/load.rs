@@ -1,5 +1,7 @@
 //! What a member does before it serves: takes its folder, and brings back the state that it had.
 
+use std::collections::VecDeque;
+
 use ottla_common::coordination::codec::decode_message;
 use ottla_common::types::{MemberId, Zxid};
 
@@ -8,6 +10,7 @@ use super::config_node::config_text;
 use super::raft::{Entry, EntryKind, Membership, Restored, SnapshotMeta};
 use super::{EnsembleOptions, StartError};
 use crate::storage::StorageError;
+use crate::storage::commit_mark::CommitMark;
 use crate::storage::files::{Files, FolderLock};
 use crate::storage::hard_state::HardState;
 use crate::storage::snapshot::{SnapshotReader, Snapshots};
@@ -52,8 +55,8 @@ pub enum SnapshotFault {
 }
 
 /// Reads everything. Where the member is the only voter, all that its log holds is committed, and
-/// is applied; otherwise only its leader will tell how far it is, and the entries behind the
-/// snapshot wait for that.
+/// is applied; otherwise what it noted as committed is. What is behind that waits for a leader to
+/// tell.
 pub fn load(options: &EnsembleOptions) -> Result<Loaded, StartError> {
     let (folder, files) = (&options.folder, &options.files);
     files.create_folder(folder)?;
@@ -179,45 +182,67 @@ pub fn is_alone(membership: &Membership, member_id: MemberId) -> bool {
 }
 
 impl Loaded {
-    /// Reads the log behind the snapshot: twice where there is only one member, so that it need not
-    /// lie in memory as a whole.
+    /// Reads the log behind the snapshot: twice, so that it need not lie in memory as a whole.
     fn read_log(&mut self, options: &EnsembleOptions) -> Result<(), StartError> {
         let from = self.snapshot_index + 1;
-        let mut in_force = self.restored.membership.clone();
+        let mark = CommitMark::load(&options.folder, &options.files)?;
+        let (mut in_force, mut committed) = (self.restored.membership.clone(), 0);
         for entry in self.wal.read_from(from) {
             let entry = entry?;
             if entry.kind == EntryKind::Membership {
                 in_force = membership_of(&entry).map_err(|error| unknown(&entry, &error))?;
             }
+            if mark == Some(CommitMark { index: entry.index, term: entry.term }) {
+                committed = entry.index;
+            }
         }
         if is_alone(&in_force, options.member_id) && in_force.is_voter(options.member_id) {
-            return self.replay(from, options);
+            return self.replay(u64::MAX, 0, options);
         }
+        self.replay(committed, options.kept_entries_size_max, options)
+    }
+
+    /// Applies what is committed of the log behind the snapshot, but for so many bytes of its end,
+    /// which others may lack. The core then goes on as from a snapshot, with the rest as its log.
+    fn replay(
+        &mut self,
+        committed: u64,
+        kept_size_max: usize,
+        options: &EnsembleOptions,
+    ) -> Result<(), StartError> {
+        let started_ms = options.clock.monotonic_ms();
+        let from = self.snapshot_index + 1;
+        let (mut rest, mut rest_size, mut count) = (VecDeque::<Entry>::new(), 0, 0_u64);
         for entry in self.wal.read_from(from) {
-            self.restored.entries.push(entry?);
+            let entry = entry?;
+            rest_size += entry.size();
+            rest.push_back(entry);
+            while rest_size > kept_size_max
+                && rest.front().is_some_and(|oldest| oldest.index <= committed)
+                && let Some(oldest) = rest.pop_front()
+            {
+                rest_size -= oldest.size();
+                count += 1;
+                self.apply(&oldest)?;
+            }
+        }
+        self.restored.entries = rest.into();
+        if count > 0 {
+            let took_ms = options.clock.monotonic_ms() - started_ms;
+            tracing::info!(snapshot_index = from - 1, count, took_ms, "log replayed");
+            self.restored.membership = self.applied.membership.clone();
+            self.restored.snapshot = Some(self.applied.clone());
         }
         Ok(())
     }
 
-    /// Applies the whole log. The core then goes on as from a snapshot of its end.
-    fn replay(&mut self, from: u64, options: &EnsembleOptions) -> Result<(), StartError> {
-        let started_ms = options.clock.monotonic_ms();
-        for entry in self.wal.read_from(from) {
-            let entry = entry?;
-            let (command, membership) =
-                command_of(&entry).map_err(|error| unknown(&entry, &error))?;
-            // Who proposed it was told the same outcome when it was applied first.
-            let _ = self.live.apply(zxid_of(entry.index), entry.time_ms, &command);
-            (self.applied.index, self.applied.term) = (entry.index, entry.term);
-            self.applied.membership =
-                membership.unwrap_or(std::mem::take(&mut self.applied.membership));
-        }
-        let count = self.wal.last_index() + 1 - from;
-        let took_ms = options.clock.monotonic_ms() - started_ms;
-        tracing::info!(snapshot_index = from - 1, count, took_ms, "log replayed");
-        if self.applied.index > 0 {
-            self.restored.membership = self.applied.membership.clone();
-            self.restored.snapshot = Some(self.applied.clone());
+    fn apply(&mut self, entry: &Entry) -> Result<(), StartError> {
+        let (command, membership) = command_of(entry).map_err(|error| unknown(entry, &error))?;
+        // Who proposed it was told the same outcome when it was applied first.
+        let _ = self.live.apply(zxid_of(entry.index), entry.time_ms, &command);
+        (self.applied.index, self.applied.term) = (entry.index, entry.term);
+        if let Some(membership) = membership {
+            self.applied.membership = membership;
         }
         Ok(())
     }
@@ -227,13 +252,14 @@ fn unknown(entry: &Entry, error: &PayloadError) -> StartError {
     StartError::UnknownRecord { index: entry.index, reason: error.to_string() }
 }
 
-/// Removes segments that are not needed any more, oldest first.
-pub fn remove_files(files: &Files, paths: &[std::path::PathBuf]) {
+/// Removes segments that are not needed any more, oldest first; `pause` is called after each.
+pub fn remove_files(files: &Files, paths: &[std::path::PathBuf], pause: fn()) {
     for path in paths {
         if let Err(error) = files.remove(path) {
             // Those behind it must stay as well: the log has no gaps. The next start keeps them.
             tracing::warn!(%error, "cannot remove an old segment of the log");
             return;
         }
+        pause();
     }
 }

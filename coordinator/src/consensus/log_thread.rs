@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -22,6 +22,12 @@ use crate::storage::snapshot::Snapshots;
 use crate::storage::wal::Wal;
 use crate::storage::wal_record::Entry;
 use crate::tree::StateMachine;
+
+/// How long the file system has to free a segment, before the next is removed.
+const REMOVAL_PAUSE: Duration = Duration::from_millis(200);
+
+/// After a flush of so many entries the thread itself lets the consensus go on.
+const ATTENDED_ENTRIES_MAX: usize = 16;
 
 /// Writes the log and the hard state.
 #[derive(Debug)]
@@ -93,10 +99,11 @@ impl LogWriter {
         }
         let files: Files = self.wal.files().clone();
         if !self.has_threads {
-            return remove_files(&files, &paths);
+            return remove_files(&files, &paths, || ());
         }
         let thread = std::thread::Builder::new().name("coordinator-cleanup".to_owned());
-        if let Err(error) = thread.spawn(move || remove_files(&files, &paths)) {
+        let pause = || std::thread::sleep(REMOVAL_PAUSE);
+        if let Err(error) = thread.spawn(move || remove_files(&files, &paths, pause)) {
             tracing::warn!(%error, "no thread to remove old segments of the log");
         }
     }
@@ -214,7 +221,7 @@ pub struct LogRunner {
 
 impl LogRunner {
     fn run(self) {
-        while self.round(self.jobs.take(None)) {}
+        while self.round(self.jobs.take()) {}
     }
 
     /// Does what there is to do. Returns whether there will be more.
@@ -249,9 +256,16 @@ impl LogRunner {
     fn persist(&self, persists: Vec<Persist>) -> Result<(), StorageError> {
         let Some(number) = persists.last().map(|persist| persist.number) else { return Ok(()) };
         let count = persists.len();
+        let is_short = persists.iter().map(|persist| persist.entries.len()).sum::<usize>()
+            <= ATTENDED_ENTRIES_MAX;
         self.writer.lock().persist(persists)?;
         self.under_way.fetch_sub(count, Ordering::AcqRel);
-        self.readers.driver.put(Letter::Input(Input::Persisted(number)));
+        let persisted = Letter::Input(Input::Persisted(number));
+        if is_short && self.jobs.is_empty() {
+            self.readers.driver.put_and_attend(persisted);
+        } else {
+            self.readers.driver.put(persisted);
+        }
         Ok(())
     }
 

@@ -2,19 +2,20 @@
 //! members, gets a zxid, and is applied on every member in the same order.
 //!
 //! A command's way: [`Ensemble::propose`] encodes it and lays it into the [`Intake`]. The driver
-//! (`driver.rs`, a thread of its own) hands all that waits to the [`Node`](node::Node): the raft
-//! core (`raft/`) with what waits on it here. If this member leads, the core gives each command its
-//! place in the log and the time; the log's thread (`log_thread.rs`) makes them durable by one
-//! flush while other members do the same (`peers/`). If another leads, they are forwarded to it.
-//! What is committed is applied by another thread (`apply.rs`), in the order of the log, and the
-//! member that proposed a command answers whoever waits for it. A command's zxid is its index in
-//! the log.
+//! (`driver.rs`; who runs it says `helm.rs`) hands all that waits to the [`Node`](node::Node): the
+//! raft core (`raft/`) with what waits on it here. If this member leads, the core gives each
+//! command its place in the log and the time; the log's thread (`log_thread.rs`) makes them durable
+//! by one flush while other members do the same (`peers/`). If another leads, they are forwarded to
+//! it. What is committed is applied by another thread (`apply.rs`), in the order of the log, and
+//! the member that proposed a command answers whoever waits for it. A command's zxid is its index
+//! in the log.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 pub mod apply;
 mod config_node;
 mod driver;
+mod helm;
 pub mod intake;
 pub mod load;
 mod log_thread;
@@ -74,9 +75,9 @@ pub struct EnsembleOptions {
     pub folder: PathBuf,
     /// How its log is laid out.
     pub wal: WalOptions,
-    /// After how many records of the log a snapshot is taken.
+    /// After how many records of the log a snapshot is taken, at the latest.
     pub snapshot_after_records: u64,
-    /// After how many bytes of the log a snapshot is taken.
+    /// After how many bytes of the log a snapshot is taken, at the latest.
     pub snapshot_after_bytes: u64,
     /// How many bytes of applied entries stay in memory for members that lag.
     pub kept_entries_size_max: usize,
@@ -93,7 +94,7 @@ pub struct EnsembleOptions {
 }
 
 impl EnsembleOptions {
-    /// The defaults: a member without others; snapshots after 100,000 records or 64 MiB.
+    /// The defaults: a member without others; snapshots after at most 100,000 records or 64 MiB.
     pub fn new(member_id: MemberId, folder: impl Into<PathBuf>) -> Self {
         Self {
             member_id,
@@ -105,7 +106,7 @@ impl EnsembleOptions {
             wal: WalOptions::default(),
             snapshot_after_records: 100_000,
             snapshot_after_bytes: 64 * 1024 * 1024,
-            kept_entries_size_max: 16 * 1024 * 1024,
+            kept_entries_size_max: 8 * 1024 * 1024,
             append_size_max: 1024 * 1024,
             files: Files::default(),
             clock: Clock::system(),

@@ -19,6 +19,9 @@ use super::peers::{self, PeerOptions, Peers};
 use super::raft::{Membership, MessageKind};
 use crate::limits::PEER_BYTES_RECEIVED_MAX;
 
+/// A message that is not longer than this is looked at by the task that reads it, in bytes.
+const ATTENDED_SIZE_MAX: u32 = 16 * 1024;
+
 /// How a member meets the others.
 #[derive(Debug)]
 pub struct NetworkOptions {
@@ -50,15 +53,16 @@ pub struct PeerNetwork {
 }
 
 impl PeerNetwork {
+    /// Meets the members that are configured. `cluster_id` is the ensemble's, if it is known.
     pub fn start(
         (member_id, configured): (MemberId, Membership),
+        cluster_id: Option<Uuid>,
         options: NetworkOptions,
-        mailbox: Mailbox<Letter>,
-        shutdown: &Shutdown,
+        (mailbox, shutdown): (Mailbox<Letter>, &Shutdown),
     ) -> Self {
         let ear = Arc::new(Ear {
             mailbox,
-            cluster_id: Mutex::new(None),
+            cluster_id: Mutex::new(cluster_id),
             memory: Arc::new(Semaphore::new(PEER_BYTES_RECEIVED_MAX)),
         });
         let NetworkOptions { listener, key } = options;
@@ -66,6 +70,10 @@ impl PeerNetwork {
         let address = own.map_or_else(String::new, |own| own.peer_address.clone());
         let options = PeerOptions { member_id, address, key };
         let peers = Peers::start(options, listener, Arc::clone(&ear), shutdown);
+        let members = configured.members.iter();
+        let met = members.map(|(id, member)| (*id, member.peer_address.clone()));
+        // Whoever dials while the core takes up its state is not refused.
+        peers.set_members(&met.filter(|(_, address)| !address.is_empty()).collect());
         Self { peers, ear, configured, at_start: None, runtime: Handle::current() }
     }
 }
@@ -109,7 +117,12 @@ impl peers::Receiver<PeerMessage> for Ear {
         let memory = Arc::clone(&self.memory);
         // Never closed. While there is none, the connection is not read.
         if let Ok(permit) = memory.acquire_many_owned(size).await {
-            self.mailbox.put(Letter::Peer(from, message, Some(permit)));
+            let letter = Letter::Peer(from, message, Some(permit));
+            if size <= ATTENDED_SIZE_MAX {
+                self.mailbox.put_and_attend(letter);
+            } else {
+                self.mailbox.put(letter);
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use super::raft::SnapshotMeta;
 use super::snapshot_files::SnapshotJob;
 use super::{EnsembleOptions, Progress};
 use crate::storage::StorageError;
+use crate::storage::commit_mark::CommitMark;
 use crate::storage::snapshot::Snapshots;
 use crate::tree::StateMachine;
 
@@ -24,6 +25,18 @@ const RECORDS_PER_TURN: u32 = 256;
 
 /// The longest turn that the others get.
 const TURN_MAX: Duration = Duration::from_millis(100);
+
+/// How often it is noted what is committed, for each snapshot that comes by the number of records.
+const MARKS_PER_SNAPSHOT: u64 = 4;
+
+/// How many members take turns.
+const TURNS: u64 = 3;
+
+/// How many times as long as a turn of its own those of the others are.
+const TURNS_OF_OTHERS: u32 = 3;
+
+/// How long the file system has to free what was cut off an old snapshot, before more is.
+const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
 
 /// How much less urgent the writing thread is than all others, as `nice` counts it.
 const NICENESS: i32 = 10;
@@ -34,9 +47,15 @@ pub struct Snapshotter {
     shared: Arc<Shared>,
     after_records: u64,
     after_bytes: u64,
-    /// What came into the log since the last snapshot was begun.
-    records: u64,
+    /// So many records before its turn would come by their number alone: members that apply the
+    /// same log, perhaps on one disk, are not to write their snapshots at the same time.
+    ahead: u64,
+    /// The entry that the newest snapshot, or the one being written, stands behind.
+    taken: u64,
+    /// What came into the log since then.
     bytes: u64,
+    /// The newest record that is noted as committed.
+    noted: u64,
     /// Whether snapshots are written by a thread of their own.
     has_threads: bool,
     thread: Option<JoinHandle<()>>,
@@ -62,21 +81,24 @@ pub struct SnapshotReaders {
 }
 
 impl Snapshotter {
-    /// `records` came into the log since the newest snapshot.
+    /// The newest snapshot stands behind the entry `taken`.
     pub fn new(
         options: &EnsembleOptions,
         snapshots: Arc<Mutex<Snapshots>>,
         readers: SnapshotReaders,
-        records: u64,
+        taken: u64,
     ) -> Self {
         let SnapshotReaders { progress, log, files } = readers;
         let (cancelled, clock) = (AtomicBool::new(false), options.clock.clone());
+        let place = options.member_id.0 % TURNS;
         Self {
             shared: Arc::new(Shared { snapshots, progress, log, files, cancelled, clock }),
-            after_records: options.snapshot_after_records,
-            after_bytes: options.snapshot_after_bytes,
-            records,
+            after_records: options.snapshot_after_records.max(1),
+            after_bytes: options.snapshot_after_bytes - options.snapshot_after_bytes / 6 * place,
+            ahead: options.snapshot_after_records / TURNS * place,
+            taken,
             bytes: 0,
+            noted: taken,
             has_threads: true,
             thread: None,
         }
@@ -88,31 +110,44 @@ impl Snapshotter {
         self
     }
 
-    /// Counts what was applied, and begins a snapshot of `state` if one is due and none is being
-    /// written.
+    /// Notes that all up to an entry was applied, and begins a snapshot of `state` if one is due
+    /// and none is being written.
     pub fn applied(
         &mut self,
-        records: usize,
+        index: u64,
         bytes: usize,
         state: impl FnOnce() -> (StateMachine, SnapshotMeta),
     ) {
-        self.records += records as u64;
         self.bytes += bytes as u64;
-        if self.records >= self.after_records || self.bytes >= self.after_bytes {
+        let turn = |index: u64| index.saturating_add(self.ahead) / self.after_records;
+        let is_turn = turn(index) > turn(self.taken);
+        if self.is_writing() {
+            // The next turn will do: to begin late would be in another's.
+            self.taken = index;
+        } else if is_turn || self.bytes >= self.after_bytes {
             self.take(state);
+        }
+    }
+
+    /// Has it noted that all up to a record is committed, now and then.
+    pub fn committed(&mut self, mark: CommitMark) {
+        let step = (self.after_records / MARKS_PER_SNAPSHOT).max(1);
+        if mark.index >= self.noted.saturating_add(step) {
+            self.noted = mark.index;
+            self.shared.files.put(SnapshotJob::Committed(mark));
         }
     }
 
     /// Begins a snapshot of `state`, unless one is being written.
     pub fn take(&mut self, state: impl FnOnce() -> (StateMachine, SnapshotMeta)) {
-        if self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        if self.is_writing() {
             return;
         }
         self.join();
-        self.begin_anew();
         let (machine, meta) = state();
+        self.begin_anew(meta.index);
         if !self.has_threads {
-            return self.shared.take(&machine, &meta, &mut || ());
+            return self.shared.take(&machine, &meta, &mut |_| ());
         }
         let shared = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new().name("coordinator-snapshot".to_owned());
@@ -120,7 +155,7 @@ impl Snapshotter {
             // Without it a snapshot delays requests more, but is as good.
             let _ = rustix::process::nice(NICENESS);
             let mut pace = Pace::new();
-            shared.take(&machine, &meta, &mut || pace.record());
+            shared.take(&machine, &meta, &mut |step| pace.after(step));
         });
         match thread {
             Ok(thread) => self.thread = Some(thread),
@@ -131,15 +166,19 @@ impl Snapshotter {
         }
     }
 
-    /// The state is a snapshot's.
-    pub fn begin_anew(&mut self) {
-        (self.records, self.bytes) = (0, 0);
+    /// The state is that of a snapshot behind an entry.
+    pub fn begin_anew(&mut self, index: u64) {
+        (self.taken, self.bytes) = (index, 0);
     }
 
     /// Gives up a snapshot that is being written, and waits for its thread.
     pub fn finish(&mut self) {
         self.shared.cancelled.store(true, Ordering::Relaxed);
         self.join();
+    }
+
+    fn is_writing(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     fn join(&mut self) {
@@ -151,7 +190,16 @@ impl Snapshotter {
     }
 }
 
-/// Leaves the machine to the others for as long as it has used it: a snapshot is in no hurry, and
+/// What takes some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// A record was written.
+    Record,
+    /// A piece was cut off an old snapshot.
+    Removal,
+}
+
+/// Leaves the machine to the others for longer than it has used it: a snapshot is in no hurry, and
 /// the log shares the disk and the cores with it.
 #[derive(Debug)]
 struct Pace {
@@ -164,10 +212,13 @@ impl Pace {
         Self { records: 0, since: Instant::now() }
     }
 
-    fn record(&mut self) {
+    fn after(&mut self, step: Step) {
+        if step == Step::Removal {
+            return std::thread::sleep(REMOVAL_PAUSE);
+        }
         self.records += 1;
         if self.records.is_multiple_of(RECORDS_PER_TURN) {
-            std::thread::sleep(self.since.elapsed().min(TURN_MAX));
+            std::thread::sleep((self.since.elapsed() * TURNS_OF_OTHERS).min(TURN_MAX));
             self.since = Instant::now();
         }
     }
@@ -175,8 +226,8 @@ impl Pace {
 
 impl Shared {
     /// A snapshot that fails harms nothing but the length of the log: the next one is tried later.
-    /// `pace` is called with each record.
-    fn take(&self, machine: &StateMachine, meta: &SnapshotMeta, pace: &mut dyn FnMut()) {
+    /// `pace` is called with each step.
+    fn take(&self, machine: &StateMachine, meta: &SnapshotMeta, pace: &mut dyn FnMut(Step)) {
         let index = meta.index;
         let started_ms = self.clock.monotonic_ms();
         match self.write(machine, meta, pace) {
@@ -199,10 +250,10 @@ impl Shared {
         &self,
         machine: &StateMachine,
         meta: &SnapshotMeta,
-        pace: &mut dyn FnMut(),
+        pace: &mut dyn FnMut(Step),
     ) -> Result<Option<u64>, StorageError> {
         let records = machine.snapshot_records().map(|record| {
-            pace();
+            pace(Step::Record);
             let encoded = encode_message(&record);
             encoded.unwrap_or_else(|error| unreachable!("encode a snapshot: {error}"))
         });
@@ -211,7 +262,7 @@ impl Shared {
         self.progress.snapshot_index.fetch_max(meta.index, Ordering::Relaxed);
         let mut snapshots = self.snapshots.lock();
         snapshots.mark_whole(meta.index);
-        let needed_from = snapshots.remove_old()?;
+        let needed_from = snapshots.remove_old(&mut || pace(Step::Removal))?;
         drop(snapshots);
         if let Some(index) = needed_from {
             self.log.put(LogJob::Forget(index));

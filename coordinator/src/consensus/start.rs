@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::apply::{Applier, ApplyQueue, ApplyRunner, ApplyThread};
 use super::driver::{Driver, Letter, Network};
+use super::helm::Helm;
 use super::intake::Intake;
 use super::load::{self, Loaded, is_alone};
 use super::log_thread::{LogJob, LogReaders, LogRunner, LogThread, LogWriter};
@@ -20,10 +21,14 @@ use super::node::{Node, NodeConfig, Now};
 use super::raft::RaftConfig;
 #[cfg(feature = "seeded-bugs")]
 use super::raft::seeded_bugs::SeededBug;
-use super::snapshot_files::{SnapshotFiles, SnapshotJob, SnapshotThread};
+use super::snapshot_files::{Notes, SnapshotFiles, SnapshotJob, SnapshotThread};
 use super::snapshotter::{SnapshotReaders, Snapshotter};
 use super::{Ensemble, EnsembleOptions, Parts, Progress, StartError};
 use crate::watches::LiveState;
+
+/// How many proposals without an outcome are so few that each is looked at by who proposes it. More
+/// are better taken together.
+const ATTENDED_MAX: usize = 4;
 
 /// How long a leader that stops waits for its successor.
 const TRANSFER_PATIENCE: Duration = Duration::from_millis(1_000);
@@ -57,16 +62,24 @@ impl Ensemble {
         let mailbox = Mailbox::new();
         let peers = Shutdown::new();
         let who = (options.member_id, options.membership.clone());
+        let cluster_id = loaded.restored.hard_state.cluster_id;
+        let ends = (mailbox.clone(), &peers);
         let network = network
-            .map(|network| PeerNetwork::start(who, network, mailbox.clone(), &peers))
+            .map(|network| PeerNetwork::start(who, cluster_id, network, ends))
             .map(|network| Box::new(network) as Box<dyn Network>);
         let chance = Chance::new()?;
         let built = build((&options, chance, true), loaded, (mailbox.clone(), network));
         let (driver, ensemble) = built.start().map_err(StartError::Thread)?;
         let (ended, mut end) = oneshot::channel();
+        driver.begin();
+        let helm = Arc::new(Helm::new(driver));
+        let attendant = Arc::downgrade(&helm);
+        mailbox.attended_by(move |is_free| {
+            attendant.upgrade().is_some_and(|helm| helm.attend(is_free))
+        });
         let thread = std::thread::Builder::new().name("coordinator-raft".to_owned());
         let running = thread.spawn(move || {
-            driver.run();
+            helm.run();
             let _ = ended.send(());
         });
         running.map_err(StartError::Thread)?;
@@ -155,6 +168,14 @@ impl Built {
     }
 }
 
+/// What has a driver look at what waits: at once where that is little.
+fn wakes(mailbox: Mailbox<Letter>) -> impl Fn(usize) + Send + Sync {
+    move |waiting| match waiting {
+        0..=ATTENDED_MAX => mailbox.wake_and_attend(),
+        _ => mailbox.wake(),
+    }
+}
+
 /// Makes all parts of a member.
 pub fn build(
     (options, chance, has_threads): (&EnsembleOptions, Chance, bool),
@@ -166,8 +187,7 @@ pub fn build(
     let (live, keeper) = (Arc::new(live), Arc::clone(&options.keeper));
     let progress = Arc::new(Progress::new(Arc::clone(&options.metrics)));
     progress.snapshot_index.store(snapshot_index, Ordering::Relaxed);
-    let waking = mailbox.clone();
-    let intake = Arc::new(Intake::new(member_id, chance.run, move || waking.wake()));
+    let intake = Arc::new(Intake::new(member_id, chance.run, wakes(mailbox.clone())));
     let snapshots = Arc::new(Mutex::new(snapshots));
     let (log_jobs, snapshot_jobs) = (Mailbox::new(), Mailbox::new());
     let queue = ApplyQueue::default();
@@ -176,10 +196,12 @@ pub fn build(
         log: log_jobs.clone(),
         files: snapshot_jobs.clone(),
     };
-    let records = wal.last_index() - snapshot_index;
     let _ = progress.applier.set(queue.clone());
-    let mut snapshotter = Snapshotter::new(options, Arc::clone(&snapshots), readers, records);
+    let mut snapshotter =
+        Snapshotter::new(options, Arc::clone(&snapshots), readers, snapshot_index);
+    let notes = Notes { folder: options.folder.clone(), files: options.files.clone() };
     let files = SnapshotFiles {
+        notes: notes.clone(),
         snapshots: Arc::clone(&snapshots),
         driver: mailbox.clone(),
         applier: queue.clone(),
@@ -210,7 +232,7 @@ pub fn build(
     let tick = Duration::from_millis(config.tick_ms);
     let now = Now { monotonic_ms: clock.monotonic_ms(), wall_time_ms: clock.wall_time_ms() };
     let (log, log_runner) = LogThread::new(writer, log_jobs.clone(), readers);
-    let told = (mailbox.clone(), snapshotter);
+    let told = (mailbox.clone(), snapshotter, notes);
     let (applier, apply_runner) = ApplyThread::new(applier, queue, told);
     let driver = Driver {
         node: Node::new(config, restored, Arc::clone(&keeper), now),
@@ -224,6 +246,7 @@ pub fn build(
         clock: clock.clone(),
         tick,
         is_alone: false,
+        applies_soon: false,
         told_of_awaited: std::time::Instant::now(),
     };
     let ensemble = Ensemble::new(Parts { member_id, intake, progress, live, keeper, clock });

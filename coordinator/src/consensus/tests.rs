@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::limits::PROPOSAL_BYTES_MAX;
+use crate::storage::commit_mark::CommitMark;
 use crate::storage::files::{FileOperation, Verdict};
 use crate::storage::wal::Wal;
 use crate::storage::wal_record::{Entry, EntryKind};
@@ -121,6 +122,38 @@ async fn a_member_that_starts_again_has_the_state_that_it_had() {
         assert!(again.live.zxid() > zxid, "no zxid is used twice");
         assert_eq!(again.stop().await, digest);
     }
+}
+
+#[tokio::test]
+async fn what_is_noted_as_committed_is_applied_while_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let member = start(&folder);
+    for number in 0..10 {
+        member.ensemble.propose(create(number)).await.unwrap();
+    }
+    let last = member.live.zxid().0.unsigned_abs();
+    member.stop().await;
+    // As another one's log: one with others cannot know by itself what of its log is committed.
+    let member_id = MemberId(2);
+    let loaded = |kept_entries_size_max| {
+        let options =
+            EnsembleOptions { member_id, kept_entries_size_max, ..options(folder.path()) };
+        let loaded = load::load(&options).unwrap();
+        assert_eq!(loaded.live.zxid().0.unsigned_abs(), loaded.applied.index);
+        (loaded.applied.index, loaded.restored.entries.len() as u64)
+    };
+    assert_eq!(loaded(0), (last, 0));
+    let (applied, kept) = loaded(1_000);
+    assert!(applied > 0 && kept > 0 && applied + kept == last, "{applied} and {kept} of {last}");
+    let files = Files::default();
+    let mark = CommitMark::load(folder.path(), &files).unwrap().unwrap();
+    let store = |mark: CommitMark| mark.store(folder.path(), &files).unwrap();
+    store(CommitMark { index: mark.index - 3, ..mark });
+    assert_eq!(loaded(0), (last - 3, 3), "an old note");
+    store(CommitMark { index: mark.index + 1, ..mark });
+    assert_eq!(loaded(0), (0, last), "a record that the log does not have");
+    store(CommitMark { term: mark.term + 1, ..mark });
+    assert_eq!(loaded(0), (0, last), "of another term");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ pub mod tls;
 pub mod zookeeper;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +61,9 @@ enum Protocol {
     Unknown,
 }
 
+/// A connection that is served in its protocol.
+type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What all doors of a member share.
 #[derive(Debug)]
 pub struct FrontEnds {
@@ -98,63 +102,78 @@ impl FrontEnds {
                 () = shutdown.stopped() => return,
             };
             let (front_ends, acceptor) = (Arc::clone(&self), acceptor.clone());
-            let stop = shutdown.clone();
+            // In memory of its own, as is each protocol: a connection is to take what it needs, not
+            // what its beginning or the largest of the protocols does.
+            let beginning = Box::pin(front_ends.begin((stream, peer), acceptor, shutdown.clone()));
             shutdown.spawn(async move {
-                front_ends.serve_one((stream, peer), acceptor, stop).await;
+                if let Some(serving) = beginning.await {
+                    serving.await;
+                }
                 drop::<ConnectionPermit>(permit);
             });
         }
     }
 
-    async fn serve_one(
-        &self,
+    /// Finds out what a new connection speaks. None if there is nothing to serve.
+    async fn begin(
+        self: Arc<Self>,
         (stream, peer): (TcpStream, SocketAddr),
         acceptor: Option<tls::Acceptor>,
         shutdown: Shutdown,
-    ) {
+    ) -> Option<Serving> {
         let now_ms = self.service.clock().wall_time_ms();
         let connection = self.connections.add(peer, acceptor.is_some(), now_ms);
-        // In memory of their own, each beginning and protocol: a connection is to take what it
-        // needs, not what the largest of them does.
-        let beginning = Box::pin(async {
+        let beginning = async {
             let (stream, certificate_subject) = match acceptor {
                 None => (Stream::Plain(stream), None),
                 Some(acceptor) => {
-                    let (stream, subject) = acceptor.accept(stream).await?;
+                    let (stream, subject) = Box::pin(acceptor.accept(stream)).await?;
                     (Stream::Tls(Box::new(stream)), subject)
                 }
             };
             let read = BytesMut::new();
             recognise(Arrival { stream, peer, read, certificate_subject, connection }).await
-        });
+        };
         let deadline = Duration::from_millis(HELLO_DEADLINE_MS);
         let recognised = tokio::select! {
             recognised = tokio::time::timeout(deadline, beginning) => recognised,
-            () = shutdown.stopped() => return,
+            () = shutdown.stopped() => return None,
         };
         match recognised {
-            Ok(Ok((protocol, arrival))) => {
-                Box::pin(self.dispatch(protocol, arrival, shutdown)).await;
+            Ok(Ok((protocol, arrival))) => self.dispatch(protocol, arrival, shutdown),
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "connection broke");
+                None
             }
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "connection broke"),
-            Err(_) => tracing::debug!(%peer, "connection closed: it did not say what it speaks"),
+            Err(_) => {
+                tracing::debug!(%peer, "connection closed: it did not say what it speaks");
+                None
+            }
         }
     }
 
-    async fn dispatch(&self, protocol: Protocol, arrival: Arrival, shutdown: Shutdown) {
+    fn dispatch(
+        self: Arc<Self>,
+        protocol: Protocol,
+        arrival: Arrival,
+        shutdown: Shutdown,
+    ) -> Option<Serving> {
         let (peer, service) = (arrival.peer, Arc::clone(&self.service));
-        match protocol {
-            Protocol::Native => Box::pin(native::serve(arrival, service, shutdown)).await,
-            Protocol::Kafka => Box::pin(self.kafka.serve(arrival, shutdown)).await,
-            Protocol::ZooKeeper => Box::pin(zookeeper::serve(arrival, service, shutdown)).await,
-            Protocol::FourLetterWord => tokio::select! {
-                () = Box::pin(self.words.serve(arrival)) => {}
-                () = shutdown.stopped() => {}
-            },
+        Some(match protocol {
+            Protocol::Native => Box::pin(native::serve(arrival, service, shutdown)),
+            Protocol::Kafka => Box::pin(async move { self.kafka.serve(arrival, shutdown).await }),
+            Protocol::ZooKeeper => Box::pin(zookeeper::serve(arrival, service, shutdown)),
+            Protocol::FourLetterWord => Box::pin(async move {
+                tokio::select! {
+                    () = self.words.serve(arrival) => {}
+                    () = shutdown.stopped() => {}
+                }
+            }),
             Protocol::Unclear | Protocol::Unknown => {
                 tracing::info!(%peer, "connection closed: protocol not known");
+                return None;
             }
-        }
+        })
     }
 }
 

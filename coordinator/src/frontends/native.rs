@@ -399,7 +399,8 @@ fn response_of(answer: Answer) -> Response {
         Answer::Data(node) => Response::Data { data: node.data().to_vec(), stat: node.stat() },
         Answer::Exists(stat) => Response::Exists(stat),
         Answer::Children(node) => {
-            let names = node.children.iter().map(|(name, _)| name.to_string()).collect();
+            let mut names = Vec::with_capacity(node.children.len());
+            node.children.each_name(&mut |name| names.push(name.to_owned()));
             Response::Children { names, stat: node.stat() }
         }
         Answer::Acl(acl, stat) => Response::Acl { acl, stat },

@@ -13,7 +13,7 @@ use ottla_common::coordination::protocol::admin::{
 use ottla_common::types::{MemberId, Zxid};
 
 use super::Service;
-use crate::consensus::messages::OrderRefused;
+use super::reconfig::not_changed;
 use crate::consensus::raft::{Member, MemberRole, MembershipChange, Role};
 use crate::limits::IDENTITIES_MAX;
 use crate::tree::{Identity, acl};
@@ -106,7 +106,7 @@ impl Service {
             }
             AdminRequest::TransferLeadership { to } => {
                 let begun = self.ensemble.transfer_leadership(to).await;
-                begun.map(|()| AdminResponse::Done).map_err(refusal_of)
+                begun.map(|()| AdminResponse::Done).map_err(|error| not_changed(&error))
             }
             AdminRequest::TakeSnapshot => {
                 self.ensemble.take_snapshot();
@@ -165,7 +165,8 @@ impl Service {
         &self,
         change: MembershipChange,
     ) -> Result<AdminResponse, CoordinationError> {
-        let index = self.ensemble.change_members(change).await.map_err(refusal_of)?;
+        let index =
+            self.ensemble.change_members(change).await.map_err(|error| not_changed(&error))?;
         let mut applied = self.live.progress();
         let reached = applied.wait_for(|zxid| *zxid >= zxid_of(index)).await;
         reached.map(|_| AdminResponse::Done).map_err(|_| CoordinationError::Unavailable)
@@ -222,16 +223,4 @@ impl Service {
 
 fn zxid_of(index: u64) -> Zxid {
     Zxid(i64::try_from(index).unwrap_or(i64::MAX))
-}
-
-fn refusal_of(refused: OrderRefused) -> CoordinationError {
-    match refused {
-        OrderRefused::Change(refused) => {
-            CoordinationError::BadArguments { reason: refused.to_string() }
-        }
-        OrderRefused::Transfer(refused) => {
-            CoordinationError::BadArguments { reason: refused.to_string() }
-        }
-        OrderRefused::Unavailable => CoordinationError::Unavailable,
-    }
 }

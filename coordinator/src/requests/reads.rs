@@ -14,7 +14,7 @@ use ottla_common::types::Zxid;
 use super::session_queue::Conversation;
 use super::{Ask, WatchesToSet, reconfig};
 use crate::seeded_bugs::{MemberBug, has};
-use crate::tree::{Node, acl, path};
+use crate::tree::{NodeRef, acl, path};
 use crate::watches::{Answer, ConnectionKind, Outgoing, View, WatchKind};
 
 type Result<T, E = CoordinationError> = std::result::Result<T, E>;
@@ -64,7 +64,7 @@ impl Conversation {
             }
             // It is done.
             Ask::Reconfigure(_) => {
-                Ok(Answer::Data(Arc::clone(self.readable(view, reconfig::CONFIG)?)))
+                Ok(Answer::Data(self.readable(view, reconfig::CONFIG)?.into_shared()))
             }
             Ask::Sasl(_) => unreachable!("not answered here"),
             Ask::ConfirmedPing => Ok(Answer::Done),
@@ -78,7 +78,7 @@ impl Conversation {
             Request::Get { path, watch, .. } => {
                 let node = self.readable(view, &path)?;
                 self.watch_if(view, watch, WatchKind::Data, &path)?;
-                Ok(Answer::Data(Arc::clone(node)))
+                Ok(Answer::Data(node.into_shared()))
             }
             Request::Exists { path, watch, .. } => {
                 let stat = match self.readable(view, &path) {
@@ -92,7 +92,7 @@ impl Conversation {
             Request::GetChildren { path, watch, .. } => {
                 let node = self.readable(view, &path)?;
                 self.watch_if(view, watch, WatchKind::Child, &path)?;
-                Ok(Answer::Children(Arc::clone(node)))
+                Ok(Answer::Children(node.into_shared()))
             }
             Request::GetAcl { path } => self.access_list(view, &path),
             Request::GetEphemerals { prefix } => {
@@ -120,7 +120,7 @@ impl Conversation {
     }
 
     /// The node at a path, if there is one and the session may read it.
-    fn readable<'v>(&self, view: &'v View<'_>, path: &str) -> Result<&'v Arc<Node>> {
+    fn readable<'v>(&self, view: &'v View<'_>, path: &str) -> Result<NodeRef<'v>> {
         path::validate(path)?;
         let missing = || CoordinationError::NoNode { path: path.to_owned() };
         let node = view.tree().node(path).ok_or_else(missing)?;

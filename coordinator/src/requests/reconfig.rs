@@ -9,7 +9,7 @@ use ottla_common::types::MemberId;
 use super::Service;
 use crate::consensus::messages::OrderRefused;
 use crate::consensus::raft::{ChangeRefused, Member, MemberRole, Membership, MembershipChange};
-use crate::tree::{Identity, acl};
+use crate::tree::{Identity, NodeRef, acl};
 use crate::zoo_cfg::ServerLine;
 
 /// What a client wants of the members. What is empty is not asked for.
@@ -38,7 +38,7 @@ impl Service {
         if !self.options().zookeeper.reconfig {
             return Err(CoordinationError::ReconfigDisabled);
         }
-        let config = self.live().machine().tree().node(CONFIG).cloned();
+        let config = self.live().machine().tree().node(CONFIG).map(NodeRef::into_shared);
         let config = config.ok_or(CoordinationError::Unimplemented)?;
         let (now, version) = read_config(&String::from_utf8_lossy(config.data()));
         // A member on its own has no members to change.
@@ -75,7 +75,7 @@ impl Service {
 }
 
 /// What a client is told of a change that is not made.
-fn not_changed(error: &OrderRefused) -> CoordinationError {
+pub(super) fn not_changed(error: &OrderRefused) -> CoordinationError {
     match error {
         OrderRefused::Change(ChangeRefused::Pending | ChangeRefused::LeaderIsNew) => {
             CoordinationError::ReconfigInProgress

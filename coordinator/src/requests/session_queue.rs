@@ -150,6 +150,13 @@ impl Conversation {
         self.queue.steps.len()
     }
 
+    /// Gives back the memory of the queue if no request waits.
+    pub fn rest(&mut self) {
+        if self.queue.steps.is_empty() {
+            self.queue.steps = VecDeque::new();
+        }
+    }
+
     /// Takes a request. It is answered at once if that needs no waiting.
     pub fn submit(&mut self, submission: Submission) {
         let Submission { xid, ask, size, permit } = submission;

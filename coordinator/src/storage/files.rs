@@ -156,6 +156,25 @@ impl Files {
         remove().map_err(StorageError::io("remove", path))
     }
 
+    /// Removes a large file after having cut it shorter step by step; `pause` is called after each.
+    /// A crash meanwhile may leave the beginning of it.
+    pub fn remove_in_steps(
+        &self,
+        path: &Path,
+        step: u64,
+        pause: &mut dyn FnMut(),
+    ) -> Result<(), StorageError> {
+        let file = self.open(path)?;
+        let mut length = file.length()?;
+        while length > step {
+            length -= step;
+            file.truncate(length)?;
+            pause();
+        }
+        drop(file);
+        self.remove(path)
+    }
+
     /// Makes the names in a folder durable.
     pub fn sync_folder(&self, folder: &Path) -> Result<(), StorageError> {
         let sync = || {

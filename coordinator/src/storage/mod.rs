@@ -4,6 +4,7 @@
 //! <dir>/
 //!   lock                              held (flock) while a process uses the folder
 //!   hard_state                        term, vote, and whether the member may vote at all
+//!   committed                         a record that is known to be committed, perhaps an old one
 //!   log/
 //!     00000000000000000001.log        a segment; the name is the index of its first record
 //!     00000000000000048213.log
@@ -25,7 +26,8 @@
 //! `extent` replaced, before the first record goes there; the full one was flushed before. When a
 //! write or a flush fails, the member stops: a second try that succeeds would prove nothing.
 //!
-//! **Starting.** The newest snapshot that is whole, then all records behind it. The end of the
+//! **Starting.** The newest snapshot that is whole, then all records behind it: those up to the one
+//! that `committed` names are applied while they are read. The end of the
 //! newest segment may be torn, because the process died between write and flush. Then nothing
 //! behind the first record that is not whole was ever acknowledged, and it is cut. But if a whole
 //! record stands behind it *whose batch began later*, the damaged record had been flushed before
@@ -52,6 +54,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+pub mod commit_mark;
 mod error;
 pub mod file_system;
 pub mod files;

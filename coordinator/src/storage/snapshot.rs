@@ -31,6 +31,10 @@ const BUFFER_SIZE: usize = 256 * 1024;
 /// flush of one file delays the flushes of the log.
 const FLUSH_STEP: u64 = 1024 * 1024;
 
+/// A large file is cut shorter by so many bytes at a time before it is removed: to free all of it
+/// at once keeps the file system's journal, and so the flushes of the log, waiting.
+const REMOVAL_STEP: u64 = 1024 * 1024;
+
 /// The snapshots of one member.
 #[derive(Debug)]
 pub struct Snapshots {
@@ -71,16 +75,28 @@ impl Snapshots {
         }
     }
 
+    /// The newest that is known to be whole.
+    pub fn newest_whole(&self) -> Option<u64> {
+        self.whole.last().copied()
+    }
+
+    /// Notes that one is not whole any more: the disk has changed it.
+    pub fn mark_damaged(&mut self, index: u64) {
+        self.whole.retain(|whole| *whole != index);
+    }
+
     /// Removes all but the newest [`SNAPSHOTS_KEPT`] that are known to be whole. Returns from where
-    /// on the log must be kept. Until so many are known to be whole, nothing is removed.
-    pub fn remove_old(&mut self) -> Result<Option<u64>, StorageError> {
+    /// on the log must be kept. Until so many are known to be whole, nothing is removed. `pause` is
+    /// called now and then, to leave the disk to others.
+    pub fn remove_old(&mut self, pause: &mut dyn FnMut()) -> Result<Option<u64>, StorageError> {
         let surplus = self.whole.len().saturating_sub(SNAPSHOTS_KEPT);
         let Some(oldest_kept) = self.whole.get(surplus).copied() else { return Ok(None) };
         if self.whole.len() < SNAPSHOTS_KEPT {
             return Ok(None);
         }
         for index in self.indexes()?.into_iter().filter(|index| *index < oldest_kept) {
-            self.files.remove(&numbered_path(&self.folder, index, SNAPSHOT_EXTENSION))?;
+            let path = numbered_path(&self.folder, index, SNAPSHOT_EXTENSION);
+            self.files.remove_in_steps(&path, REMOVAL_STEP, pause)?;
         }
         self.whole.drain(..surplus);
         self.files.sync_folder(&self.folder)?;
@@ -379,15 +395,15 @@ mod tests {
         write(&mut snapshots, 10);
         write(&mut snapshots, 20);
         fs::write(numbered_path(folder.path(), 25, SNAPSHOT_EXTENSION), b"damaged").unwrap();
-        assert_eq!(snapshots.remove_old().unwrap(), None);
+        assert_eq!(snapshots.remove_old(&mut || ()).unwrap(), None);
         assert_eq!(snapshots.indexes().unwrap(), [10, 20, 25]);
         write(&mut snapshots, 30);
-        assert_eq!(snapshots.remove_old().unwrap(), Some(11));
+        assert_eq!(snapshots.remove_old(&mut || ()).unwrap(), Some(11));
         write(&mut snapshots, 40);
-        assert_eq!(snapshots.remove_old().unwrap(), Some(21));
+        assert_eq!(snapshots.remove_old(&mut || ()).unwrap(), Some(21));
         assert_eq!(snapshots.indexes().unwrap(), [20, 25, 30, 40]);
         write(&mut snapshots, 50);
-        assert_eq!(snapshots.remove_old().unwrap(), Some(31));
+        assert_eq!(snapshots.remove_old(&mut || ()).unwrap(), Some(31));
         assert_eq!(snapshots.indexes().unwrap(), [30, 40, 50]);
     }
 

@@ -37,6 +37,14 @@ pub struct Entry {
     pub payload: Bytes,
 }
 
+impl Entry {
+    /// What it takes in memory, in bytes, about.
+    pub fn size(&self) -> usize {
+        const OVERHEAD: usize = 64;
+        self.payload.len() + OVERHEAD
+    }
+}
+
 /// What an entry is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EntryKind {

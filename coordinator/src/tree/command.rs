@@ -79,12 +79,15 @@ impl Command {
 
     /// About how many bytes it takes, rather too many.
     fn about_size(&self) -> usize {
-        const HEAD: usize = 192;
-        HEAD + match &self.action {
-            Action::Write(op) => about_size_of(op),
-            Action::Multi(ops) => ops.iter().map(|op| HEAD + about_size_of(op)).sum(),
-            _ => 0,
-        }
+        const HEAD: usize = 112;
+        let identities = self.identities.iter();
+        let proved: usize = identities.map(|one| one.scheme.len() + one.id.len() + 4).sum();
+        HEAD + proved
+            + match &self.action {
+                Action::Write(op) => about_size_of(op),
+                Action::Multi(ops) => ops.iter().map(|op| HEAD + about_size_of(op)).sum(),
+                _ => 0,
+            }
     }
 
     /// The origin and the command of an entry's payload.
@@ -219,7 +222,8 @@ pub struct Change {
 impl Change {
     /// About how many bytes it takes, on the wire and in memory.
     pub fn size(&self) -> usize {
-        const HEAD: usize = 160;
+        /// With the allocations that it consists of, and its place in a list.
+        const HEAD: usize = size_of::<Change>() + 128;
         HEAD + self.path.len() + self.data.len()
     }
 }

@@ -114,13 +114,6 @@ impl<K: Ord + Clone, V: Clone> PersistentMap<K, V> {
         iter.descend(&self.root);
         iter
     }
-
-    /// The same without borrowing the map: it shows the map as it was when this was called.
-    pub fn iter_owned(&self) -> OwnedIter<K, V> {
-        let mut iter = OwnedIter { path: Vec::new() };
-        iter.descend(&self.root);
-        iter
-    }
 }
 
 /// See [`PersistentMap::iter`].
@@ -145,31 +138,6 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
         let entry = self.path.pop()?;
         self.descend(&entry.right);
         Some((&entry.key, &entry.value))
-    }
-}
-
-/// See [`PersistentMap::iter_owned`].
-#[derive(Debug)]
-pub struct OwnedIter<K, V> {
-    path: Vec<Arc<Entry<K, V>>>,
-}
-
-impl<K, V> OwnedIter<K, V> {
-    fn descend(&mut self, mut link: &Link<K, V>) {
-        while let Some(entry) = link {
-            self.path.push(Arc::clone(entry));
-            link = &entry.left;
-        }
-    }
-}
-
-impl<K: Clone, V: Clone> Iterator for OwnedIter<K, V> {
-    type Item = (K, V);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let entry = self.path.pop()?;
-        self.descend(&entry.right);
-        Some((entry.key.clone(), entry.value.clone()))
     }
 }
 
@@ -352,7 +320,6 @@ mod tests {
             for (map, model) in clones {
                 prop_assert_eq!(map.len(), model.len());
                 prop_assert!(map.iter().eq(model.iter()));
-                prop_assert!(map.iter_owned().eq(model.into_iter()));
             }
         }
     }

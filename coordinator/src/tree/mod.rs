@@ -5,19 +5,22 @@
 //! when it is applied, and nowhere else; a refusal is an ordinary outcome.
 //!
 //! `state_machine` is the whole, with the table of `sessions`; `command` its input and output;
-//! `ops` and `multi` change the [`Tree`], which is made of `node`s in persistent `map`s; `acl`,
-//! `path` and `digest` are what their names say; `snapshot` takes a state apart and puts it
-//! together again.
+//! `ops` and `multi` change the [`Tree`], which is made of `node`s, each with its `children` in
+//! packed `leaf`s of `record`s; `map` is for all other that is sorted; `acl`, `path` and `digest`
+//! are what their names say; `snapshot` takes a state apart and puts it together again.
 
 pub mod acl;
+mod children;
 mod command;
 mod digest;
+mod leaf;
 mod map;
 mod multi;
 mod node;
 mod ops;
 pub mod path;
 mod quota;
+mod record;
 mod sessions;
 mod snapshot;
 mod state_machine;
@@ -28,10 +31,12 @@ use std::sync::Arc;
 use ottla_common::coordination::protocol::{Acl, permission};
 use ottla_common::types::{SessionId, Zxid};
 
+pub use children::Children;
 pub use command::{
     AclList, Action, Change, Command, Effect, Expiry, Identity, Origin, Outcome, PayloadError,
 };
 pub use digest::Hasher;
+pub use leaf::NodeRef;
 pub use map::PersistentMap;
 pub use node::{Node, NodeKind};
 pub use quota::Excess;
@@ -104,18 +109,21 @@ impl Tree {
     }
 
     /// The node at a path.
-    pub fn node(&self, path: &str) -> Option<&Arc<Node>> {
+    pub fn node(&self, path: &str) -> Option<NodeRef<'_>> {
+        let Some((parent, name)) = path::split(path) else {
+            return Some(NodeRef::Shared(&self.root));
+        };
         let mut node = &self.root;
-        for name in path::names(path) {
-            node = node.children.get(name)?;
+        for name in path::names(parent) {
+            node = node.children.get_shared(name)?;
         }
-        Some(node)
+        node.children.get(name)
     }
 
     /// The nodes at and below a path, parents before children, siblings by name. Shows the tree as
     /// it is now, however long it is kept.
     pub fn walk(&self, path: &str) -> Walk {
-        Walk::new(path, self.node(path).cloned())
+        Walk::new(path, self.node(path).map(NodeRef::into_shared))
     }
 
     /// The number of nodes, the reserved ones included.
@@ -142,22 +150,31 @@ impl Tree {
     /// whose time to live is over.
     pub fn idle_nodes(&self, time_ms: i64) -> impl Iterator<Item = &Arc<str>> {
         let paths = self.mortals.iter().map(|(path, ())| path);
-        paths.filter(move |path| self.node(path).is_some_and(|node| is_idle(node, time_ms)))
+        paths.filter(move |path| self.node(path).is_some_and(|node| is_idle(&node, time_ms)))
     }
 
     /// Changes a node that is there, and the digest with it.
     fn update(&mut self, path: &str, change: impl FnOnce(&mut Node)) {
-        let mut node = Arc::make_mut(&mut self.root);
-        for name in path::names(path) {
-            match node.children.get_mut(name) {
-                Some(child) => node = Arc::make_mut(child),
-                None => unreachable!("a node to be changed is there: {path}"),
+        let mut digest = self.digest;
+        let change = |node: &mut Node| {
+            digest = digest.wrapping_sub(node.digest(path));
+            change(node);
+            digest = digest.wrapping_add(node.digest(path));
+        };
+        let root = Arc::make_mut(&mut self.root);
+        let is_there = match path::split(path) {
+            None => {
+                change(root);
+                true
             }
-        }
-        let before = node.digest(path);
-        change(node);
-        let after = node.digest(path);
-        self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
+            Some((parent, name)) => {
+                let mut names = path::names(parent);
+                let parent = names.try_fold(root, |node, name| node.children.get_shared_mut(name));
+                parent.is_some_and(|parent| parent.children.change(name, change))
+            }
+        };
+        assert!(is_there, "a node to be changed is there: {path}");
+        self.digest = digest;
     }
 
     /// Hangs a node into the tree, and changes its parent with it.
@@ -183,7 +200,7 @@ impl Tree {
             }
         }
         self.update(parent, |parent| {
-            parent.children.insert(name.into(), Arc::new(node));
+            parent.children.insert(name, Arc::new(node));
             change_parent(parent);
         });
     }

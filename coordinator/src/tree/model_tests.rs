@@ -298,7 +298,7 @@ impl Pair {
             let node = self.machine.tree().node(&change.path);
             match change.kind {
                 ChangeKind::Deleted => assert!(node.is_none()),
-                _ => assert_eq!(node.map(|node| node.data()), Some(&*change.data)),
+                _ => assert_eq!(node.unwrap().data(), &*change.data),
             }
         }
     }
@@ -312,7 +312,7 @@ impl Pair {
                 digest = digest.wrapping_add(node.digest(&path));
                 let stat = node.stat();
                 let children = self.model.children(&path);
-                assert!(node.children.iter().map(|(name, _)| &**name).eq(children.iter().copied()));
+                assert!(node.children.iter().map(|(name, _)| name).eq(children.iter().copied()));
                 assert_eq!(usize::try_from(stat.num_children), Ok(children.len()));
                 assert_eq!(stat.cversion, node.children_created * 2 - stat.num_children);
                 let plain = Plain {

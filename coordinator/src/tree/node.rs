@@ -7,9 +7,10 @@ use ottla_common::coordination::protocol::Stat;
 use ottla_common::types::{SessionId, Zxid};
 use serde::{Deserialize, Serialize};
 
+use super::children::Children;
 use super::command::AclList;
 use super::digest;
-use super::map::PersistentMap;
+use super::record::PACKED_DATA_MAX;
 
 /// A node. What its parent knows (the name) is not in it.
 #[derive(Clone, Debug)]
@@ -39,7 +40,7 @@ pub struct Node {
     /// How many children were ever made: what numbers sequential ones. Wraps, as ZooKeeper's does.
     pub children_created: i32,
     /// Its children by name.
-    pub children: PersistentMap<Arc<str>, Arc<Node>>,
+    pub children: Children,
 }
 
 /// What keeps a node alive.
@@ -87,7 +88,7 @@ impl Node {
             version: 0,
             aversion: 0,
             children_created: 0,
-            children: PersistentMap::default(),
+            children: Children::default(),
         }
     }
 
@@ -98,7 +99,12 @@ impl Node {
 
     /// The data, to be held longer than the node. Not kept in this form, which takes more memory.
     pub fn shared_data(&self) -> Bytes {
-        if self.data.is_empty() { Bytes::new() } else { Bytes::from_owner(Arc::clone(&self.data)) }
+        match self.data.len() {
+            0 => Bytes::new(),
+            // Nobody else keeps it in this form.
+            1..=PACKED_DATA_MAX => Bytes::copy_from_slice(&self.data),
+            _ => Bytes::from_owner(Arc::clone(&self.data)),
+        }
     }
 
     /// The data; none if the node has none at all, which ZooKeeper's clients tell from data without
@@ -138,7 +144,20 @@ impl Node {
     /// The number of all nodes below it.
     pub fn descendant_count(&self) -> u64 {
         // No deeper than a path may be.
-        self.children.iter().map(|(_, child)| 1 + child.descendant_count()).sum()
+        let mut count = self.children.len() as u64;
+        self.children.each_shared(&mut |child| count += child.descendant_count());
+        count
+    }
+
+    /// Whether this is known to be the other, unchanged, with all that is below it. True whenever a
+    /// node stayed as it was while someone held it.
+    pub fn is_still(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        let is_packed = |node: &Self| node.children.is_empty();
+        Arc::ptr_eq(self, other)
+            || (is_packed(self) && is_packed(other))
+                && self.stat() == other.stat()
+                && self.data_if_any() == other.data_if_any()
+                && self.acl == other.acl
     }
 
     /// What this node adds to the tree's digest.

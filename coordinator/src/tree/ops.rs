@@ -11,7 +11,7 @@ use ottla_common::types::{SessionId, Zxid};
 
 use super::command::{AclList, Change};
 use super::node::{Node, NodeKind};
-use super::{RESERVED, Tree, Turn, acl, is_idle, path};
+use super::{NodeRef, RESERVED, Tree, Turn, acl, is_idle, path};
 use crate::limits::{DELETE_RECURSIVE_NODES_MAX, TTL_MAX_MS};
 
 type Result<T, E = CoordinationError> = std::result::Result<T, E>;
@@ -157,7 +157,7 @@ impl Tree {
         });
         self.count_for_quota(path, (0, grown));
         let node = self.existing(path)?;
-        turn.note(ChangeKind::DataSet, path, node, &self.parent_acl(path));
+        turn.note(ChangeKind::DataSet, path, &node, &self.parent_acl(path));
         Ok(OpResult::Set { stat: node.stat() })
     }
 
@@ -172,7 +172,7 @@ impl Tree {
             node.mtime_ms = turn.time_ms;
         });
         if let Some(node) = self.node(PATH) {
-            turn.note(ChangeKind::DataSet, PATH, node, &self.parent_acl(PATH));
+            turn.note(ChangeKind::DataSet, PATH, &node, &self.parent_acl(PATH));
         }
     }
 
@@ -195,7 +195,7 @@ impl Tree {
         });
         let node = self.existing(path)?;
         let stat = node.stat();
-        turn.note(ChangeKind::AclSet, path, node, &self.parent_acl(path));
+        turn.note(ChangeKind::AclSet, path, &node, &self.parent_acl(path));
         if let Some(change) = turn.changes.last_mut() {
             change.acl_before = Some(before);
         }
@@ -240,7 +240,7 @@ impl Tree {
 
     /// Removes a node if it is idle at the turn's time; returns whether it was.
     pub(super) fn remove_if_idle(&mut self, turn: &mut Turn<'_>, path: &str) -> bool {
-        let is_idle = self.node(path).is_some_and(|node| is_idle(node, turn.time_ms));
+        let is_idle = self.node(path).is_some_and(|node| is_idle(&node, turn.time_ms));
         if is_idle {
             self.remove_leaf(turn, path);
         }
@@ -255,12 +255,12 @@ impl Tree {
         self.count_for_quota(path, (-1, -signed(node.data().len())));
     }
 
-    fn existing(&self, path: &str) -> Result<&Arc<Node>> {
+    fn existing(&self, path: &str) -> Result<NodeRef<'_>> {
         self.node(path).ok_or_else(|| CoordinationError::NoNode { path: path.to_owned() })
     }
 
     /// The node, if it may be deleted by who asks (children aside).
-    fn deletable(&self, turn: &Turn<'_>, path: &str, version: Option<i32>) -> Result<&Arc<Node>> {
+    fn deletable(&self, turn: &Turn<'_>, path: &str, version: Option<i32>) -> Result<NodeRef<'_>> {
         path::validate(path)?;
         if RESERVED.contains(&path) {
             let reason = format!("the node {path} is reserved");
@@ -286,6 +286,10 @@ impl Turn<'_> {
     /// Notes a change; the node is as it is after it, or at a deletion before it.
     fn note(&mut self, kind: ChangeKind, path: &str, node: &Node, parent_acl: &AclList) {
         let is_deletion = kind == ChangeKind::Deleted;
+        if self.changes.is_empty() {
+            // Most commands change one node, and changes are kept for a while.
+            self.changes.reserve_exact(1);
+        }
         self.changes.push(Change {
             kind,
             path: path.into(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::map::OwnedIter;
+use super::children;
 use super::node::Node;
 use super::path;
 
@@ -11,10 +11,8 @@ use super::path;
 pub struct Walk {
     top: Option<(String, Arc<Node>)>,
     /// The nodes on the way down, each with those of its children that are still to come.
-    way: Vec<(String, Children)>,
+    way: Vec<(String, children::Iter)>,
 }
-
-type Children = OwnedIter<Arc<str>, Arc<Node>>;
 
 impl Walk {
     pub(super) fn new(path: &str, node: Option<Arc<Node>>) -> Self {
@@ -39,7 +37,7 @@ impl Iterator for Walk {
             },
         };
         if !node.children.is_empty() {
-            self.way.push((path.clone(), node.children.iter_owned()));
+            self.way.push((path.clone(), node.children.iter()));
         }
         Some((path, node))
     }

@@ -232,6 +232,14 @@ impl Outbox {
         lives
     }
 
+    /// Gives back the memory of the queue if nothing is queued.
+    pub fn rest(&self) {
+        let mut queue = self.0.queue.lock();
+        if queue.waiting.is_empty() {
+            queue.waiting = VecDeque::new();
+        }
+    }
+
     /// Completes when something is queued, or the end of the connection was decided. For the one
     /// task that sends.
     pub async fn until_filled(&self) {

@@ -25,12 +25,15 @@ impl Client {
 
     /// Makes a persistent node without data unless it is there already.
     pub async fn ensure(&self, path: &str) -> Result<(), ClientError> {
-        match self.create(path, Vec::new(), CreateMode::Persistent).await {
-            Ok(_) => Ok(()),
-            Err(error) => match error.refusal() {
-                Some(CoordinationError::NodeExists { .. }) => Ok(()),
-                _ => Err(error),
-            },
+        loop {
+            match self.create(path, Vec::new(), CreateMode::Persistent).await {
+                Ok(_) | Err(ClientError::Refused(CoordinationError::NodeExists { .. })) => {
+                    return Ok(());
+                }
+                // Whether it was made or not, it may be asked for again.
+                Err(ClientError::Unknown) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 

@@ -10,6 +10,10 @@ use tokio::time::Instant;
 use super::{Admin, Results, check};
 use crate::kafka::client::ClientError;
 use crate::kafka::cluster::{Isolation, ListedOffset};
+use crate::kafka::messages::alter_replica_log_dirs::AlterReplicaLogDirsRequest;
+use crate::kafka::messages::alter_replica_log_dirs::request::{
+    AlterReplicaLogDir, AlterReplicaLogDirTopic,
+};
 use crate::kafka::messages::delete_records::request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use crate::kafka::messages::delete_records::{DeleteRecordsRequest, DeleteRecordsResponse};
 use crate::kafka::messages::describe_log_dirs::DescribeLogDirsRequest;
@@ -175,6 +179,44 @@ impl Admin {
         let response = self.cluster.send_to(broker, &request).await?;
         check(&format!("the log directories of broker {broker}"), response.error_code, None)?;
         Ok(response.results)
+    }
+
+    /// Moves replicas of a broker to other log directories of its, or has them made there. It
+    /// answers when the moves have begun; [`Admin::describe_log_dirs`] tells how far they are.
+    ///
+    /// # Errors
+    /// If the broker does not answer. What was refused is in the answer.
+    pub async fn alter_replica_log_dirs(
+        &self,
+        broker: BrokerId,
+        moves: &[(TopicPartition, String)],
+    ) -> Result<Results<TopicPartition, ()>, ClientError> {
+        let mut dirs: BTreeMap<&str, BTreeMap<&str, Vec<i32>>> = BTreeMap::new();
+        for (name, dir) in moves {
+            let topics = dirs.entry(dir).or_default();
+            topics.entry(&name.topic).or_default().push(name.partition);
+        }
+        let topic = |(name, partitions): (&str, Vec<i32>)| AlterReplicaLogDirTopic {
+            name: name.into(),
+            partitions,
+            ..Default::default()
+        };
+        let dirs = dirs.into_iter().map(|(path, topics)| AlterReplicaLogDir {
+            path: path.into(),
+            topics: topics.into_iter().map(topic).collect(),
+            ..Default::default()
+        });
+        let request = AlterReplicaLogDirsRequest { dirs: dirs.collect(), ..Default::default() };
+        let response = self.cluster.send_to(broker, &request).await?;
+        let mut results = Vec::new();
+        for topic in &response.results {
+            for partition in &topic.partitions {
+                let name = TopicPartition::new(&*topic.topic_name, partition.partition_index);
+                let subject = format!("moving {name} on broker {broker}");
+                results.push((name, check(&subject, partition.error_code, None)));
+            }
+        }
+        Ok(results)
     }
 }
 

@@ -316,11 +316,17 @@ impl PartitionQueue {
 
     /// When the oldest batch was begun, and whether it is full. `None` if there is none.
     pub fn oldest(&self) -> Option<(Instant, bool)> {
-        let state = self.state.lock();
-        match state.full.front() {
-            Some(full) => Some((full.created, true)),
-            None => state.open.as_ref().map(|open| (open.created, false)),
-        }
+        self.state.lock().oldest()
+    }
+
+    /// Likewise, but a queue without batches is taken off the sender's list: the next record puts
+    /// it there again. Both at once, else a record that came in between would wait for ever, on the
+    /// list and not seen.
+    pub fn oldest_or_unlist(&self) -> Option<(Instant, bool)> {
+        let mut state = self.state.lock();
+        let oldest = state.oldest();
+        state.listed = oldest.is_some();
+        oldest
     }
 
     /// Forgets the oldest cells as far as they are settled.
@@ -330,13 +336,14 @@ impl PartitionQueue {
             state.unsettled.pop_front();
         }
     }
+}
 
-    /// Takes the queue off the sender's list if it is empty. Returns whether it did.
-    pub fn unlist_if_empty(&self) -> bool {
-        let mut state = self.state.lock();
-        let empty = state.open.is_none() && state.full.is_empty();
-        state.listed = !empty;
-        empty
+impl QueueState {
+    fn oldest(&self) -> Option<(Instant, bool)> {
+        match self.full.front() {
+            Some(full) => Some((full.created, true)),
+            None => self.open.as_ref().map(|open| (open.created, false)),
+        }
     }
 }
 
@@ -353,5 +360,64 @@ impl<'a> Count<'a> {
 impl Drop for Count<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::cluster::PartitionMetadata;
+    use crate::types::TopicId;
+
+    /// A sender that sees only what is on its list, beside somebody who sends one record after the
+    /// other: none is overlooked.
+    #[test]
+    fn a_record_that_comes_while_its_queue_leaves_the_list_is_seen() {
+        const RECORDS: usize = 100_000;
+        let (accumulator, mut listed) = Accumulator::new(ProducerOptions::default());
+        let partition = PartitionMetadata {
+            partition: 0,
+            leader: None,
+            leader_epoch: -1,
+            replicas: Vec::new(),
+            in_sync_replicas: Vec::new(),
+            offline_replicas: Vec::new(),
+        };
+        accumulator.put_topic(Arc::new(TopicMetadata {
+            name: "t".into(),
+            id: TopicId::ZERO,
+            is_internal: false,
+            partitions: vec![partition],
+        }));
+        let record = ProducerRecord {
+            topic: "t",
+            partition: Some(0),
+            value: Some(b"value"),
+            ..ProducerRecord::default()
+        };
+        let mut seen = 0;
+        std::thread::scope(|scope| {
+            let sending = scope.spawn(|| {
+                for _ in 0..RECORDS {
+                    assert!(accumulator.append(&record, 0).is_ok());
+                }
+            });
+            loop {
+                // Looked at before the list: what is not on it then never will be.
+                let is_over = sending.is_finished();
+                let Ok(queue) = listed.try_recv() else {
+                    if is_over {
+                        break;
+                    }
+                    continue;
+                };
+                while queue.oldest_or_unlist().is_some() {
+                    let batch = queue.take(|_| true).unwrap();
+                    seen += usize::try_from(batch.builder.records_count()).unwrap();
+                    accumulator.release(batch.reserved);
+                }
+            }
+        });
+        assert_eq!(seen, RECORDS);
     }
 }

@@ -218,11 +218,11 @@ impl Sender {
         let Some(partition) = self.partitions.get_mut(index) else {
             return Readiness::Empty;
         };
-        let oldest = partition.queue.oldest();
+        let idle = partition.retries.is_empty() && partition.sequences.in_flight() == 0;
+        let queue = &partition.queue;
+        let oldest = if idle { queue.oldest_or_unlist() } else { queue.oldest() };
         if partition.retries.is_empty() && oldest.is_none() {
-            let idle = partition.sequences.in_flight() == 0;
-            let empty = idle && partition.queue.unlist_if_empty();
-            return if empty { Readiness::Empty } else { Readiness::Blocked };
+            return if idle { Readiness::Empty } else { Readiness::Blocked };
         }
         if !partition.sequences.may_send() || !partition.identify(&self.identity) {
             return Readiness::Blocked;

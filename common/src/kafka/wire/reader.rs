@@ -209,6 +209,14 @@ impl Reader {
         if self.i8()? < 0 { Ok(None) } else { T::decode(self, version).map(Some) }
     }
 
+    /// A structure in a tagged field, or null: there, a zero tells that it is null.
+    pub fn nullable_tagged_struct<T: Decode>(
+        &mut self,
+        version: i16,
+    ) -> Result<Option<T>, WireError> {
+        if self.varint()? == 0 { Ok(None) } else { T::decode(self, version).map(Some) }
+    }
+
     /// How many elements an array has, each of at least `element_size_min` bytes. The count is
     /// compared with the bytes that are left.
     fn count(

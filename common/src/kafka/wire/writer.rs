@@ -260,6 +260,16 @@ impl Writer {
         self.nullable_records(Some(value), flexible)
     }
 
+    /// A structure in a tagged field behind a one, or a zero for null.
+    pub fn nullable_tagged_struct<T: Encode>(
+        &mut self,
+        value: Option<&T>,
+        version: i16,
+    ) -> Result<(), WireError> {
+        self.varint(u32::from(value.is_some()));
+        value.map_or(Ok(()), |value| value.encode(self, version))
+    }
+
     /// A structure behind a byte 1, or a byte -1 for null.
     pub fn nullable_struct<T: Encode>(
         &mut self,

@@ -53,7 +53,7 @@ impl RaftConfig {
             append_size_max: 1024 * 1024,
             appends_in_flight_max: 64,
             snapshot_chunk_size: 1024 * 1024,
-            kept_entries_size_max: 16 * 1024 * 1024,
+            kept_entries_size_max: 8 * 1024 * 1024,
             seed: member_id.0,
             new_cluster_id: Uuid::ZERO,
             #[cfg(feature = "seeded-bugs")]

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use crate::storage::membership::SnapshotMeta;
 use crate::storage::wal_record::Entry;
 
-/// What an entry costs beside its payload, in bytes, about.
-const ENTRY_OVERHEAD: usize = 64;
+/// Room for so many entries is kept even if they are few; most of what a long log took at the
+/// start, or for a follower that was away, is given back.
+const SPARE_MAX: usize = 4096;
 
 /// The entries behind `base_index`. All indexes in it obey: base ≤ applied ≤ handed to be applied
 /// ≤ committed and durable.
@@ -25,11 +26,6 @@ pub struct Log {
     applied: u64,
     /// The bytes of the entries up to `applied`.
     applied_size: usize,
-}
-
-/// What an entry takes in memory.
-fn entry_size(entry: &Entry) -> usize {
-    entry.payload.len() + ENTRY_OVERHEAD
 }
 
 impl Log {
@@ -143,7 +139,7 @@ impl Log {
         let mut size = 0_usize;
         let fits = self.entries.range(start..).take_while(|entry| {
             let first = size == 0;
-            size += entry_size(entry);
+            size += entry.size();
             first || size <= size_max
         });
         let count = fits.count();
@@ -187,7 +183,7 @@ impl Log {
         if index > self.applied {
             let start = self.place(self.applied + 1).unwrap_or(0);
             let stop = self.place(index + 1).unwrap_or(0).min(self.entries.len());
-            let sizes = self.entries.range(start.min(stop)..stop).map(entry_size);
+            let sizes = self.entries.range(start.min(stop)..stop).map(Entry::size);
             self.applied_size += sizes.sum::<usize>();
             self.applied = index;
         }
@@ -198,7 +194,10 @@ impl Log {
             }
             let Some(entry) = self.entries.pop_front() else { break };
             (self.base_index, self.base_term) = (entry.index, entry.term);
-            self.applied_size -= entry_size(&entry);
+            self.applied_size -= entry.size();
+        }
+        if self.entries.capacity() > SPARE_MAX + 4 * self.entries.len() {
+            self.entries.shrink_to(2 * self.entries.len());
         }
     }
 

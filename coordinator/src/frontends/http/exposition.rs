@@ -4,10 +4,11 @@
 use std::fmt;
 
 use ottla_common::coordination::protocol::admin::{MemberStatus, Members};
-use ottla_common::metrics::{BOUNDS_MICROS, Durations};
+use ottla_common::http::encode_durations;
+use ottla_common::metrics::Durations;
 use ottla_common::types::MemberId;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -115,24 +116,16 @@ impl Collector for Exposition {
         }
         let histogram = MetricType::Histogram;
         let (name, help) = ("flush_seconds", "How long flushes of the log took");
-        durations(encoder.encode_descriptor(name, help, None, histogram)?, &self.flushes)?;
+        encode_durations(encoder.encode_descriptor(name, help, None, histogram)?, &self.flushes)?;
         let histogram = MetricType::Histogram;
         let (name, help) = ("snapshot_seconds", "How long snapshots took");
-        durations(encoder.encode_descriptor(name, help, None, histogram)?, &self.snapshots)?;
+        encode_durations(encoder.encode_descriptor(name, help, None, histogram)?, &self.snapshots)?;
         let histogram = MetricType::Histogram;
         let (name, help) = ("request_seconds", "How long requests took, by what was asked");
         let mut requests = encoder.encode_descriptor(name, help, None, histogram)?;
         for (kind, took) in &self.requests {
-            durations(requests.encode_family(&[("kind", kind.name())])?, took)?;
+            encode_durations(requests.encode_family(&[("kind", kind.name())])?, took)?;
         }
         Ok(())
     }
-}
-
-fn durations(mut encoder: MetricEncoder<'_>, durations: &Durations) -> fmt::Result {
-    let bounds = BOUNDS_MICROS.iter().map(|micros| *micros as f64 / 1_000_000.0);
-    let buckets: Vec<(f64, u64)> =
-        bounds.chain([f64::INFINITY]).zip(durations.counts.iter().copied()).collect();
-    let sum = durations.sum_micros as f64 / 1_000_000.0;
-    encoder.encode_histogram::<NoLabelSet>(sum, durations.count(), &buckets, None)
 }

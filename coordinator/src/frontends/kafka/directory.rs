@@ -1,8 +1,8 @@
 //! What the tree says of brokers, topics and leaders, decoded once and kept while it stays so.
 //!
-//! Nodes of the tree are shared between its versions: a node that is the same in memory as before
-//! has not changed, nor has anything below it. So a new directory decodes only the topics that
-//! changed since the last one.
+//! Nodes of the tree are shared between its versions: a node with children that is the same in
+//! memory as before has not changed, nor has anything below it. So a new directory decodes only the
+//! topics that changed since the last one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use ottla_common::cluster_tree::{
 use ottla_common::coordination::protocol::permission;
 use ottla_common::types::{BrokerId, TopicId};
 
-use crate::tree::{Node, Tree, acl};
+use crate::tree::{Node, NodeRef, Tree, acl};
 
 /// The brokers and topics of one state of the tree. Only nodes that everyone may read are in it:
 /// who asks over Kafka's protocol has proved nothing.
@@ -60,12 +60,12 @@ pub struct Partition {
 impl Source {
     fn of(tree: &Tree) -> Self {
         let paths = ["/brokers", ClusterId::PATH, ControllerRegistration::PATH];
-        Self(paths.map(|path| tree.node(path).cloned()))
+        Self(paths.map(|path| tree.node(path).map(NodeRef::into_shared)))
     }
 
     fn is(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).all(|(ours, theirs)| match (ours, theirs) {
-            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+            (Some(ours), Some(theirs)) => ours.is_still(theirs),
             (None, None) => true,
             _ => false,
         })
@@ -80,19 +80,19 @@ impl Directory {
             return Arc::clone(before);
         }
         let [_, cluster_id, controller] = &source.0;
-        let cluster_id = read(cluster_id.as_ref(), ClusterId::PATH, ClusterId::decode);
+        let cluster_id = read(cluster_id.as_deref(), ClusterId::PATH, ClusterId::decode);
         let path = ControllerRegistration::PATH;
-        let controller = read(controller.as_ref(), path, ControllerRegistration::decode);
+        let controller = read(controller.as_deref(), path, ControllerRegistration::decode);
         let brokers = children(tree, BrokerRegistration::PARENT).filter_map(|(name, node)| {
             let id = BrokerId(name.parse().ok()?);
-            Some((id, read(Some(node), name, BrokerRegistration::decode)?))
+            Some((id, read(Some(&node), &name, BrokerRegistration::decode)?))
         });
         let brokers = brokers.collect();
         let topics = children(tree, TopicAssignment::PARENT).filter_map(|(name, node)| {
-            let known = before.topics.get(&**name);
-            let topic = match known.filter(|topic| Arc::ptr_eq(&topic.source, node)) {
+            let known = before.topics.get(&name);
+            let topic = match known.filter(|topic| topic.source.is_still(&node)) {
                 Some(topic) => Arc::clone(topic),
-                None => Arc::new(Topic::read(name, node)?),
+                None => Arc::new(Topic::read(&name, &node)?),
             };
             Some((topic.name.clone(), topic))
         });
@@ -119,8 +119,9 @@ impl Topic {
         let assignment = read(Some(node), name, TopicAssignment::decode)?;
         let partitions = node.children.get("partitions");
         let state_of = |number: usize| {
-            let partition = partitions?.children.get(number.to_string().as_str())?;
-            read(partition.children.get("state"), name, PartitionState::decode)
+            let partition = partitions.as_ref()?.children.get(number.to_string().as_str())?;
+            let state = partition.children.get("state");
+            read(state.as_deref(), name, PartitionState::decode)
         };
         let partitions = assignment.partitions.into_iter().enumerate();
         let partitions = partitions.map(|(number, partition)| Partition {
@@ -142,13 +143,13 @@ impl Topic {
     }
 }
 
-fn children<'t>(tree: &'t Tree, path: &str) -> impl Iterator<Item = (&'t Arc<str>, &'t Arc<Node>)> {
+fn children(tree: &Tree, path: &str) -> impl Iterator<Item = (String, Arc<Node>)> {
     tree.node(path).into_iter().flat_map(|parent| parent.children.iter())
 }
 
 /// A node's value; none if it is not there, not for everyone, or not what it should be.
 fn read<T>(
-    node: Option<&Arc<Node>>,
+    node: Option<&Node>,
     name: &str,
     decode: fn(&[u8]) -> Result<T, InvalidValue>,
 ) -> Option<T> {

@@ -5,35 +5,43 @@
 //! that is in the outbox into one buffer, and writes that at once. A request that needs no waiting
 //! is thus read, answered and sent without another task or a queue in between.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use ottla_common::coordination::protocol::CoordinationError;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio_util::io::poll_read_buf;
+use ottla_common::types::SessionId;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::handshake::Opened;
+use super::messages::opcode;
 use super::reply;
 use super::translate::{self, Expected};
 use crate::frontends::connections::Registered;
 use crate::limits::CLOSE_DEADLINE_MS;
 use crate::requests::{Conversation, Service, Submission};
-use crate::watches::{Outbox, Outgoing};
+use crate::watches::{ConnectionId, Outbox, Outgoing};
 
 /// How much is put into bytes at once.
 const BATCH_SIZE: usize = 256 * 1024;
 
-/// How much is asked of the socket at once, at least and at most.
-const READ_SIZE_MIN: usize = 1024;
-const READ_SIZE_MAX: usize = 64 * 1024;
+/// How much is asked of the socket at once.
+const READ_SIZE: usize = 64 * 1024;
 
-/// A buffer that is longer than this is given back when it is empty.
+thread_local! {
+    /// Where connections read into, all that a thread runs in turn: one that waits for its client
+    /// needs no buffer.
+    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A buffer of replies that is longer than this is given back when it is empty.
 const KEPT_SIZE_MAX: usize = 4 * 1024;
 
 /// The bytes that a request takes in memory beside its message.
@@ -43,6 +51,7 @@ const REQUEST_OVERHEAD: usize = 256;
 const KEEP_ALIVE: Duration = Duration::from_millis(100);
 
 pub struct Connection<S> {
+    peer: SocketAddr,
     service: Arc<Service>,
     stream: S,
     conversation: Conversation,
@@ -59,7 +68,6 @@ pub struct Connection<S> {
 /// What has been read.
 struct Input {
     bytes: BytesMut,
-    read_size: usize,
     is_over: bool,
 }
 
@@ -69,6 +77,8 @@ struct Output {
     bytes: BytesMut,
     /// Whether something was written that the stream may still hold back.
     is_unflushed: bool,
+    /// Whether nothing is kept for the next replies.
+    rests: bool,
 }
 
 /// What a connection's stream has done.
@@ -78,15 +88,16 @@ enum Exchanged {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    pub fn new(opened: Opened<S>, service: Arc<Service>) -> Self {
+    pub fn new(opened: Opened<S>, peer: SocketAddr, service: Arc<Service>) -> Self {
         let Opened { stream, read, conversation, outbox, figures } = opened;
         Self {
+            peer,
             service,
             stream,
             conversation,
             outbox,
             figures,
-            input: Input { bytes: read, read_size: READ_SIZE_MIN, is_over: false },
+            input: Input { bytes: read, is_over: false },
             output: Output::default(),
             expected: VecDeque::new(),
             taken: Vec::new(),
@@ -94,16 +105,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    /// Where the client is, its session and its connection.
+    pub fn names(&self) -> (SocketAddr, SessionId, ConnectionId) {
+        (self.peer, self.conversation.session_id(), self.conversation.connection_id())
+    }
+
     /// Serves requests until the client leaves or the session ends.
-    pub async fn run(mut self) -> io::Result<()> {
+    pub async fn run(&mut self) -> io::Result<()> {
         loop {
             let takes_more = self.take_requests()?;
             if !self.fill_output() {
-                return self.finish().await;
+                return Box::pin(self.finish()).await;
             }
             let is_busy = self.conversation.is_busy();
             if self.input.is_over && !is_busy {
-                return self.finish().await;
+                return Box::pin(self.finish()).await;
             }
             let is_drained = self.output.bytes.len() < BATCH_SIZE;
             let can_read = takes_more && is_drained && !self.input.is_over;
@@ -117,12 +133,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     &mut self.output,
                 ) => match exchanged? {
                     Exchanged::Read(0) => self.input.is_over = true,
-                    Exchanged::Read(size) => self.input.adapt(size),
-                    Exchanged::Written => {}
+                    Exchanged::Read(_) | Exchanged::Written => {}
                 },
                 () = self.outbox.until_filled(), if is_drained => {}
                 // The client does not take what is there, and its session has ended.
-                () = self.outbox.until_closed(), if !is_drained => return self.finish().await,
+                () = self.outbox.until_closed(), if !is_drained => {
+                    return Box::pin(self.finish()).await;
+                }
                 // It is not the client who is slow, and it may have sent more.
                 () = tokio::time::sleep(KEEP_ALIVE), if !takes_more && is_drained => {
                     self.service.touch(self.conversation.session_id());
@@ -167,6 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         while self.output.bytes.len() < BATCH_SIZE {
             let lives = self.outbox.take_now(BATCH_SIZE, &mut self.taken);
             if self.taken.is_empty() {
+                self.rest_if_idle();
                 return lives;
             }
             let (now_ms, wall_time_ms) = (clock.monotonic_ms(), clock.wall_time_ms());
@@ -182,6 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         let Some(expected) = self.expected.pop_front() else { return false };
                         let latency_ms = now_ms.saturating_sub(expected.received_ms);
                         self.figures.answered(zxid.0, latency_ms, wall_time_ms);
+                        self.output.rests = expected.op == opcode::PING;
                         reply::put_reply(&expected, zxid, result, &mut self.output.bytes);
                     }
                     Outgoing::Watch(event) => reply::put_event(&event, &mut self.output.bytes),
@@ -193,8 +212,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         true
     }
 
+    /// Gives memory back when a ping was all that the client had to say: whoever asks much needs it
+    /// again at once, and many sessions only ping.
+    fn rest_if_idle(&mut self) {
+        if !self.output.rests || !self.expected.is_empty() {
+            return;
+        }
+        self.expected = VecDeque::new();
+        self.taken = Vec::new();
+        self.outbox.rest();
+        self.conversation.rest();
+    }
+
     /// Sends what is left, if the client takes it in time.
-    async fn finish(mut self) -> io::Result<()> {
+    async fn finish(&mut self) -> io::Result<()> {
         let sending = async {
             self.stream.write_all(&self.output.bytes).await?;
             self.stream.shutdown().await
@@ -215,21 +246,22 @@ impl Input {
         }
     }
 
-    /// Reserves room for what is read next.
-    fn reserve(&mut self) {
-        if self.bytes.is_empty() && self.bytes.capacity() > KEPT_SIZE_MAX.max(self.read_size) {
+    /// Reads what there is.
+    fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if self.bytes.is_empty() {
             self.bytes = BytesMut::new();
         }
-        self.bytes.reserve(self.read_size);
-    }
-
-    /// Asks for more next time if as much came as was asked for, and for less if it was little.
-    fn adapt(&mut self, size: usize) {
-        if size >= self.read_size {
-            self.read_size = (self.read_size * 4).min(READ_SIZE_MAX);
-        } else if size < self.read_size / 16 {
-            self.read_size = READ_SIZE_MIN;
-        }
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(READ_SIZE, 0);
+            let mut read = ReadBuf::new(buffer);
+            let polled = Pin::new(stream).poll_read(context, &mut read)?;
+            self.bytes.extend_from_slice(read.filled());
+            polled.map(|()| Ok(read.filled().len()))
+        })
     }
 }
 
@@ -242,9 +274,6 @@ async fn exchange<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    if let Some(input) = &mut input {
-        input.reserve();
-    }
     poll_fn(|context| {
         let mut was_written = false;
         while !output.bytes.is_empty() {
@@ -261,12 +290,11 @@ where
         if output.is_unflushed && Pin::new(&mut *stream).poll_flush(context)?.is_ready() {
             output.is_unflushed = false;
         }
-        if was_written && output.bytes.capacity() > KEPT_SIZE_MAX {
+        if was_written && (output.rests || output.bytes.capacity() > KEPT_SIZE_MAX) {
             output.bytes = BytesMut::new();
         }
         if let Some(input) = &mut input
-            && let Poll::Ready(size) =
-                poll_read_buf(Pin::new(&mut *stream), context, &mut input.bytes)?
+            && let Poll::Ready(size) = input.poll_read(stream, context)?
         {
             return Poll::Ready(Ok(Exchanged::Read(size)));
         }

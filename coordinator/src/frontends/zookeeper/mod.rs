@@ -40,33 +40,61 @@ pub fn recognise(read: &[u8]) -> Option<bool> {
 }
 
 /// Serves a connection from its first message to its end.
-pub async fn serve<S>(arrival: Arrival<S>, service: Arc<Service>, shutdown: Shutdown)
+///
+/// Futures take room for all that is ever moved into them, so that the beginning has one of its
+/// own, and what runs the connection only borrows it.
+pub fn serve<S>(
+    arrival: Arrival<S>,
+    service: Arc<Service>,
+    shutdown: Shutdown,
+) -> impl Future<Output = ()> + Send
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let opening = Box::pin(open(arrival, Arc::clone(&service), shutdown.clone()));
+    async move {
+        let Some(mut connection) = opening.await else { return };
+        let (peer, session_id, connection_id) = connection.names();
+        let ended = tokio::select! {
+            ended = connection.run() => ended,
+            () = shutdown.stopped() => Ok(()),
+        };
+        drop(connection);
+        // ZooKeeper's rule: whatever became of the connection, the session keeps its whole timeout.
+        service.connection_ended(session_id, connection_id, false);
+        match ended {
+            Ok(()) => tracing::debug!(%peer, session_id = %session_id, "connection ended"),
+            Err(error) => {
+                tracing::debug!(%peer, session_id = %session_id, %error, "connection broke");
+            }
+        }
+    }
+}
+
+/// Lets a connection come to its session. None if it gets none.
+async fn open<S>(
+    arrival: Arrival<S>,
+    service: Arc<Service>,
+    shutdown: Shutdown,
+) -> Option<Box<Connection<S>>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let peer = arrival.peer;
     let opened = tokio::select! {
-        opened = Box::pin(handshake::open(arrival, &service)) => opened,
-        () = shutdown.stopped() => return,
+        opened = handshake::open(arrival, &service) => opened,
+        () = shutdown.stopped() => return None,
     };
-    let opened = match opened {
-        Ok(Some(opened)) => opened,
-        Ok(None) => return,
-        Err(error) => return tracing::debug!(%peer, %error, "connection broke in its handshake"),
-    };
-    let (session_id, connection_id) =
-        (opened.conversation.session_id(), opened.conversation.connection_id());
-    tracing::debug!(%peer, session_id = %session_id, "session connected");
-    let ended = tokio::select! {
-        ended = Box::pin(Connection::new(opened, Arc::clone(&service)).run()) => ended,
-        () = shutdown.stopped() => Ok(()),
-    };
-    // ZooKeeper's rule: whatever became of the connection, the session keeps its whole timeout.
-    service.connection_ended(session_id, connection_id, false);
-    match ended {
-        Ok(()) => tracing::debug!(%peer, session_id = %session_id, "connection ended"),
+    match opened {
+        Ok(opened) => {
+            let opened = opened?;
+            let session_id = opened.conversation.session_id();
+            tracing::debug!(%peer, session_id = %session_id, "session connected");
+            Some(Box::new(Connection::new(opened, peer, Arc::clone(&service))))
+        }
         Err(error) => {
-            tracing::debug!(%peer, session_id = %session_id, %error, "connection broke");
+            tracing::debug!(%peer, %error, "connection broke in its handshake");
+            None
         }
     }
 }

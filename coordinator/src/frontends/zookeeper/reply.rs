@@ -168,9 +168,7 @@ fn put_failed_multi(
 
 fn put_names(node: &Node, out: &mut BytesMut) {
     put_length(node.children.len(), out);
-    for (name, _) in node.children.iter() {
-        put_slice(name.as_bytes(), out);
-    }
+    node.children.each_name(&mut |name| put_slice(name.as_bytes(), out));
 }
 
 fn put_acl(acl: &[Acl], out: &mut BytesMut) {
