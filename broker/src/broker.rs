@@ -5,24 +5,29 @@
 //! campaign for the controller, and only then serve. A client that can connect finds a broker that
 //! knows the cluster.
 
+mod live;
+mod waiting;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_common::clock::wall_time_ms;
-use ottla_common::cluster_tree::{BrokerRegistration, ClusterId, PARENT_PATHS};
+use ottla_common::cluster_tree::{BrokerRegistration, ClusterId, InterBrokerSecret, PARENT_PATHS};
 use ottla_common::coordination::client::{Client, ClientConfig, ClientError};
 use ottla_common::coordination::protocol::{CoordinationError, CreateMode};
 use ottla_common::coordination::subscription::Subscription;
-use ottla_common::net::ConnectionLimits;
+use ottla_common::kafka::client::ClientOptions;
+use ottla_common::net::{ConnectionLimits, Listener};
 use ottla_common::shutdown::Shutdown;
 use ottla_common::types::{BrokerId, Uuid};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::config::broker::{BrokerConfig, LogsConfig};
+use crate::config::broker::BrokerConfig;
+use crate::config::keys::{self, Value};
 use crate::config::topic::TopicConfig;
 use crate::controller::admin::ClusterAdmin;
 use crate::controller::campaign::Campaign;
@@ -30,20 +35,32 @@ use crate::controller::producer_ids::ProducerIds;
 use crate::error::Error;
 use crate::groups;
 use crate::handlers::{Handlers, context::Parts};
-use crate::metadata::registration::Registrar;
+use crate::limits::{FRAME_SIZE_MAX, HTTP_CONNECTIONS_MAX};
+use crate::metadata::image::MetadataImage;
+use crate::metadata::registration::{Lives, Registrar};
 use crate::metadata::watcher::{ImageHandle, follow, image_channel};
+use crate::monitoring::BrokerPages;
 use crate::network::connection::ConnectionRules;
 use crate::network::listener::{ListenerConfig, serve};
 use crate::network::memory::MemoryBudget;
-use crate::replication::replica_manager::{ReplicaManager, TopicConfigSource};
-use crate::storage::cleaner::CleanerConfig;
+use crate::replication::fetcher::{FetchRules, Fetching};
+use crate::replication::fetcher_pool::FetcherPool;
+use crate::replication::isr_changes::IsrKeeper;
+use crate::replication::log_dir_moves::RateSource;
+use crate::replication::peer::Dialler;
+use crate::replication::replica_manager::{ReplicaManager, ReplicaManagerParts, TopicConfigSource};
+use crate::replication::resignation::{KeptLogs, Resignation};
+use crate::replication::throttle::Throttles;
+use crate::security::inter_broker::{SECRET_SIZE, Secret};
 use crate::storage::log_manager::{LogManager, LogManagerConfig};
+use live::{ListenerLimits, LiveConfig, cleaner_config};
+use waiting::{until_answered, until_shown};
 
 /// How long the parts may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Kafka's default of `max.connection.creation.rate`, which stands for no limit.
-const NO_CREATION_RATE: u32 = i32::MAX as u32;
+/// How long the controller may take to move leaders off a broker that is to stop.
+const CONTROLLED_SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Rounds of the logs' housekeeping.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
@@ -62,6 +79,8 @@ pub struct RunningBroker {
     pub broker_id: BrokerId,
     /// Where it listens: listener name → address.
     pub addresses: BTreeMap<String, SocketAddr>,
+    /// Where monitoring asks, if `http.listen` is set.
+    pub http_address: Option<SocketAddr>,
     parts: Arc<Parts>,
     client: Client,
     broker_epoch: watch::Receiver<Option<i64>>,
@@ -75,9 +94,6 @@ impl Broker {
     pub async fn start(config: BrokerConfig, shutdown: Shutdown) -> Result<RunningBroker, Error> {
         for warning in &config.warnings {
             warn!("{warning}");
-        }
-        if !config.network.max_connections_per_ip_overrides.is_empty() {
-            warn!("max.connections.per.ip.overrides is not in effect yet: all addresses are alike");
         }
         let background = shutdown.child();
         let started = Self::start_with(Arc::new(config), &shutdown, background.clone()).await;
@@ -94,27 +110,60 @@ impl Broker {
         background: Shutdown,
     ) -> Result<RunningBroker, Error> {
         let listeners = bind(&config).await?;
-        let client = connect(&config).await?;
-        let cluster_id = agree_on_cluster(&client).await.map_err(coordinator_error)?;
-        let logs = open_logs(&config, cluster_id).await?;
-        let parts = build_parts(&config, &client, logs, &background).await?;
+        let client = until_answered(shutdown, async || connect(&config).await).await?;
+        let cluster_id = until_answered(shutdown, async || agree_on_cluster(&client).await).await?;
+        let secret = until_answered(shutdown, async || agree_on_secret(&client).await).await?;
+        let stored =
+            until_answered(shutdown, async || live::stored(&config, &client).await).await?;
+        let logs = open_logs(&stored, cluster_id).await?;
+        let kept = KeptLogs::of(&logs);
+        let (registered, lives) = Lives::of(&client);
+        let broker_epoch = lives.broker_epoch();
+        let known = (secret, lives);
+        let (parts, limits) = build_parts(&config, &client, (logs, known), &background).await?;
         let addresses: BTreeMap<String, SocketAddr> =
             listeners.iter().map(|bound| (bound.name.clone(), bound.address)).collect();
-        let broker_epoch = register(&config, &client, &parts.image, (&addresses, &background));
+        let resignation = Resignation { client: client.clone(), broker_id: config.broker_id };
+        let resigned = resignation.leave_lost(&kept, &parts.image.load()).await;
+        resigned.map_err(coordinator_error)?;
+        let registrar = registrar(&config, &client, &parts.image, &addresses);
+        background.spawn(registrar.run(registered, background.clone()));
+        let isr_keeper = IsrKeeper {
+            client: client.clone(),
+            broker_id: config.broker_id,
+            broker_epoch: broker_epoch.clone(),
+            image: parts.image.clone(),
+            replicas: parts.replicas.clone(),
+            lag_time_max_ms: config.replication.replica_lag_time_max_ms,
+            metrics: parts.metrics.clone(),
+        };
+        background.spawn(isr_keeper.run(background.clone()));
         let campaign = Campaign {
             client: client.clone(),
             image: parts.image.clone(),
-            broker_id: config.broker_id,
+            config: config.clone(),
+            metrics: parts.metrics.clone(),
         };
         background.spawn(campaign.run(background.clone()));
         background.spawn(confirm_deletions(parts.clone(), background.clone()));
         background.spawn(keep_house(parts.clone(), background.clone()));
-        until_ready(&config, &parts.image).await?;
+        let pages = BrokerPages { parts: parts.clone(), broker_epoch: broker_epoch.clone() };
+        let http_address = monitor(&config, pages, &background).await?;
+        until_ready(&config, &client, &parts.image, (&broker_epoch, shutdown)).await?;
         let serving = shutdown.child();
-        serve_all(listeners, &config, &parts, &serving);
+        serve_all((listeners, limits), &config, &parts, &serving);
         info!(broker_id = %config.broker_id, ?addresses, "broker serves");
         let broker_id = config.broker_id;
-        Ok(RunningBroker { broker_id, addresses, parts, client, broker_epoch, serving, background })
+        Ok(RunningBroker {
+            broker_id,
+            addresses,
+            http_address,
+            parts,
+            client,
+            broker_epoch,
+            serving,
+            background,
+        })
     }
 }
 
@@ -124,21 +173,29 @@ impl RunningBroker {
         &self.parts
     }
 
-    /// Stops serving, brings everything to disk, marks the logs as cleanly closed and leaves the
-    /// cluster.
+    /// Hands over what others can do, stops serving, leaves the cluster, brings everything to disk
+    /// and marks the logs as cleanly closed.
     pub async fn stop(self) {
+        if self.parts.config.replication.controlled_shutdown_enable {
+            self.parts.admin.hand_over(CONTROLLED_SHUTDOWN_PATIENCE).await;
+        }
         if !self.serving.finish(STOP_PATIENCE).await {
             warn!("connections did not end in time");
         }
         if !self.background.finish(STOP_PATIENCE).await {
             warn!("background tasks did not end in time");
         }
-        let logs = self.parts.replicas.logs().clone();
         let broker_epoch = self.broker_epoch.borrow().unwrap_or(-1);
-        if tokio::task::spawn_blocking(move || logs.close(broker_epoch)).await.is_err() {
+        // It does nothing for the cluster any more, so the others are told before the disk is busy.
+        self.client.close().await;
+        let replicas = self.parts.replicas.clone();
+        let close = move || {
+            replicas.stop_moves();
+            replicas.logs().close(broker_epoch);
+        };
+        if tokio::task::spawn_blocking(close).await.is_err() {
             warn!("closing the logs failed");
         }
-        self.client.close().await;
         info!(broker_id = %self.broker_id, "broker stopped");
     }
 }
@@ -169,14 +226,36 @@ async fn bind(config: &BrokerConfig) -> Result<Vec<Bound>, Error> {
     Ok(bound)
 }
 
-async fn connect(config: &BrokerConfig) -> Result<Client, Error> {
+/// Answers monitoring, if that is wanted.
+async fn monitor(
+    config: &BrokerConfig,
+    pages: BrokerPages,
+    background: &Shutdown,
+) -> Result<Option<SocketAddr>, Error> {
+    let Some(address) = &config.http_listen else { return Ok(None) };
+    let bound = TcpListener::bind(address).await.map_err(|error| {
+        let text = format!("cannot listen on {address} for monitoring: {error}");
+        Error::Listen(std::io::Error::new(error.kind(), text))
+    })?;
+    let limits = ConnectionLimits {
+        connections_max: HTTP_CONNECTIONS_MAX,
+        connections_per_ip_max: HTTP_CONNECTIONS_MAX,
+        loopback_reserve: 0,
+    };
+    let listener = Listener::new(bound, limits);
+    let address = listener.local_addr().map_err(Error::Listen)?;
+    background.spawn(ottla_common::http::serve(listener, Arc::new(pages), background.clone()));
+    Ok(Some(address))
+}
+
+async fn connect(config: &BrokerConfig) -> Result<Client, ClientError> {
     let addresses = config.coordinator.addresses.clone();
     let name = format!("broker {}", config.broker_id);
     let client = Client::connect(ClientConfig {
         session_timeout_ms: config.coordinator.session_timeout_ms,
         ..ClientConfig::new(addresses, &name)
     });
-    client.await.map_err(coordinator_error)
+    client.await
 }
 
 fn coordinator_error(error: ClientError) -> Error {
@@ -208,6 +287,28 @@ async fn agree_on_cluster(client: &Client) -> Result<Uuid, ClientError> {
     }
 }
 
+/// What the brokers of this cluster prove to each other to know; made unless another broker did.
+async fn agree_on_secret(client: &Client) -> Result<Secret, ClientError> {
+    let unusable = |reason: String| ClientError::from(CoordinationError::BadArguments { reason });
+    let mut proposed = [0; SECRET_SIZE];
+    getrandom::fill(&mut proposed)
+        .map_err(|error| unusable(format!("no randomness for a secret: {error}")))?;
+    let path = InterBrokerSecret::PATH;
+    loop {
+        if let Some((data, _)) = client.get(path).await? {
+            let held = InterBrokerSecret::decode(&data).and_then(|secret| secret.bytes());
+            let held = held.map_err(|error| unusable(format!("{path}: {error}")))?;
+            return Ok(Secret::new(held));
+        }
+        let value = InterBrokerSecret::new(proposed).encode();
+        match client.create(path, value, CreateMode::Persistent).await {
+            Ok(_) | Err(ClientError::Unknown) => {}
+            Err(ClientError::Refused(CoordinationError::NodeExists { .. })) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 async fn open_logs(config: &BrokerConfig, cluster_id: Uuid) -> Result<Arc<LogManager>, Error> {
     let recovery_threads = usize::try_from(config.logs.num_recovery_threads_per_data_dir);
     let interval = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
@@ -227,40 +328,49 @@ async fn open_logs(config: &BrokerConfig, cluster_id: Uuid) -> Result<Arc<LogMan
     Ok(opened?)
 }
 
-fn cleaner_config(logs: &LogsConfig) -> CleanerConfig {
-    let threads = usize::try_from(logs.log_cleaner_threads).unwrap_or(1);
-    // A conversion that takes what lies outside to the nearest number that there is.
-    let rate = logs.log_cleaner_io_max_bytes_per_second as u64;
-    CleanerConfig {
-        threads: if logs.log_cleaner_enable { threads } else { 0 },
-        memory_bytes: usize::try_from(logs.log_cleaner_dedupe_buffer_size).unwrap_or(usize::MAX),
-        load_percent: (logs.log_cleaner_io_buffer_load_factor * 100.0) as usize,
-        bytes_per_second_max: (rate < u64::MAX).then_some(rate),
-        backoff_ms: logs.log_cleaner_backoff_ms,
-    }
-}
+/// The configs of how fast replicas are copied, between directories and between brokers.
+const MOVE_RATE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
+const LEADER_RATE: &str = "leader.replication.throttled.rate";
+const FOLLOWER_RATE: &str = "follower.replication.throttled.rate";
 
 /// Follows the tree, and builds everything that answers from it.
 async fn build_parts(
     config: &Arc<BrokerConfig>,
     client: &Client,
-    logs: Arc<LogManager>,
+    (logs, (secret, lives)): (Arc<LogManager>, (Secret, Lives)),
     background: &Shutdown,
-) -> Result<Arc<Parts>, Error> {
+) -> Result<(Arc<Parts>, ListenerLimits), Error> {
     let (publisher, image) = image_channel();
-    let source = topic_config_source(config.clone());
-    let replicas = ReplicaManager::new(config.broker_id, logs, image.clone(), source);
-    let applied = replicas.clone();
-    let apply = Arc::new(move |image: &_, delta: &_| applied.apply(image, delta));
+    let rate = |name| rate_source(config.clone(), image.clone(), name);
+    let throttles = Throttles::new(rate(LEADER_RATE), rate(FOLLOWER_RATE));
+    let known = (secret.clone(), lives.broker_epoch(), throttles.clone());
+    let fetching = fetching(config, &image, known);
+    let fetchers = usize::try_from(config.replication.num_replica_fetchers).unwrap_or(1);
+    let replicas = ReplicaManager::new(ReplicaManagerParts {
+        broker_id: config.broker_id,
+        logs,
+        image: image.clone(),
+        topic_config: topic_config_source(config.clone()),
+        lease: Arc::new(move |life| lives.goes_on(life)),
+        fetchers: Some(FetcherPool::new(fetching, fetchers, background.clone())),
+        move_rate: rate(MOVE_RATE),
+        throttles,
+    });
+    let live = LiveConfig::new(config.clone(), replicas.clone(), background.clone());
+    let (limits, applied) = (live.listeners(), replicas.clone());
+    let apply = Arc::new(move |image: &_, delta: &_| {
+        live.apply(image, delta);
+        applied.apply(image, delta);
+    });
     let subscription = Subscription::open(client, "/");
     background.spawn(follow(subscription, publisher, apply, background.clone()));
     let patience = Duration::from_millis(u64::from(config.coordinator.connection_timeout_ms));
-    if image.wait_until(patience, |image| image.cluster_id.is_some()).await.is_none() {
-        return Err(Error::Coordinator("it did not send the cluster's state in time".to_owned()));
-    }
-    let groups = groups::start(&config.groups, (image.clone(), replicas.clone()));
+    let is_shown = |image: &MetadataImage| image.cluster_id.is_some();
+    let wait = async || image.wait_until(patience, is_shown).await;
+    until_shown(background, "the cluster's state", wait).await?;
+    let groups = groups::start(config.broker_id, &config.groups, (image.clone(), replicas.clone()));
     background.spawn(groups.clone().run(background.clone()));
-    Ok(Arc::new(Parts::new(
+    let parts = Parts::new(
         config.clone(),
         image.clone(),
         replicas,
@@ -268,8 +378,42 @@ async fn build_parts(
             Arc::new(ClusterAdmin::new(client.clone(), image, config.clone())),
             Arc::new(ProducerIds::new(client.clone(), config.broker_id)),
             groups,
+            secret,
         ),
-    )))
+    );
+    Ok((Arc::new(parts), limits))
+}
+
+fn fetching(
+    config: &BrokerConfig,
+    image: &ImageHandle,
+    (secret, broker_epoch, throttles): (Secret, watch::Receiver<Option<i64>>, Arc<Throttles>),
+) -> Fetching {
+    let rules = &config.replication;
+    let response_max = usize::try_from(rules.replica_fetch_response_max_bytes).unwrap_or(0);
+    let options = ClientOptions {
+        request_timeout_ms: u64::from(rules.replica_socket_timeout_ms),
+        response_bytes_max: response_max.saturating_add(FRAME_SIZE_MAX),
+        ..ClientOptions::named(format!("broker-{}-fetcher", config.broker_id))
+    };
+    Fetching {
+        dialler: Dialler {
+            broker_id: config.broker_id,
+            secret,
+            listener: config.inter_broker_listener.clone(),
+            options,
+        },
+        rules: FetchRules {
+            min_bytes: rules.replica_fetch_min_bytes,
+            partition_max_bytes: rules.replica_fetch_max_bytes,
+            response_max_bytes: rules.replica_fetch_response_max_bytes,
+            wait_max_ms: rules.replica_fetch_wait_max_ms,
+            backoff: Duration::from_millis(u64::from(rules.replica_fetch_backoff_ms)),
+        },
+        image: image.clone(),
+        throttles,
+        broker_epoch,
+    }
 }
 
 fn topic_config_source(config: Arc<BrokerConfig>) -> TopicConfigSource {
@@ -280,15 +424,29 @@ fn topic_config_source(config: Arc<BrokerConfig>) -> TopicConfigSource {
     })
 }
 
-fn register(
+/// The bytes a second that one of the configs of this broker allows, at any time.
+fn rate_source(config: Arc<BrokerConfig>, image: ImageHandle, name: &'static str) -> RateSource {
+    Arc::new(move || {
+        let image = image.load();
+        let own = image.broker_overrides(config.broker_id);
+        let all = image.default_broker_overrides();
+        let key = keys::broker_key(name);
+        match key.and_then(|key| config.layers(&own, &all).value(key)) {
+            Some(Value::Integer(rate)) => u64::try_from(rate).unwrap_or(0),
+            _ => u64::MAX,
+        }
+    })
+}
+
+fn registrar(
     config: &BrokerConfig,
     client: &Client,
     image: &ImageHandle,
-    (addresses, background): (&BTreeMap<String, SocketAddr>, &Shutdown),
-) -> watch::Receiver<Option<i64>> {
+    addresses: &BTreeMap<String, SocketAddr>,
+) -> Registrar {
     let ports = addresses.iter().map(|(name, address)| (name.clone(), address.port())).collect();
     let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let registrar = Registrar {
+    Registrar {
         client: client.clone(),
         broker_id: config.broker_id,
         registration: BrokerRegistration {
@@ -298,39 +456,73 @@ fn register(
             ..BrokerRegistration::default()
         },
         image: image.clone(),
-    };
-    let (sender, broker_epoch) = watch::channel(None);
-    background.spawn(registrar.run(sender, background.clone()));
-    broker_epoch
+    }
 }
 
 /// Waits until the cluster knows this broker and has a controller, which has elected leaders.
-async fn until_ready(config: &BrokerConfig, image: &ImageHandle) -> Result<(), Error> {
+async fn until_ready(
+    config: &BrokerConfig,
+    client: &Client,
+    image: &ImageHandle,
+    (broker_epoch, shutdown): (&watch::Receiver<Option<i64>>, &Shutdown),
+) -> Result<(), Error> {
     let patience = Duration::from_millis(u64::from(config.coordinator.session_timeout_ms) * 3);
-    let ready = image.wait_until(patience, |image| {
-        image.brokers.contains_key(&config.broker_id) && image.controller.is_some()
-    });
-    ready.await.map(drop).ok_or_else(|| {
-        Error::Coordinator(
+    // An earlier process may still be registered: its session ends only after a while.
+    let ready = async || {
+        let mut own_epoch = broker_epoch.clone();
+        let registered = own_epoch.wait_for(Option::is_some).await.ok().and_then(|epoch| *epoch)?;
+        let is_shown = |image: &MetadataImage| {
+            let own = image.brokers.get(&config.broker_id);
+            own.is_some_and(|own| own.broker_epoch >= registered) && image.controller.is_some()
+        };
+        image.wait_until(patience, is_shown).await
+    };
+    let wait = async || match tokio::time::timeout(patience, ready()).await.ok().flatten() {
+        Some(_) => Some(true),
+        // A coordinator that is there would have taken it.
+        None => client.session_id().map(|_| false),
+    };
+    if !until_shown(shutdown, "this broker's registration", wait).await? {
+        return Err(Error::Coordinator(
             "it did not take this broker's registration in time; is another broker with the same \
              id running?"
                 .to_owned(),
-        )
-    })
+        ));
+    }
+    // What it led in an earlier life it leads again once the controller has elected it anew; a
+    // client that came sooner would find no leader.
+    let is_settled = |image: &MetadataImage| !leads_from_earlier_life(image, config.broker_id);
+    if image.wait_until(patience, is_settled).await.is_none() {
+        warn!("the controller has not elected this broker anew yet");
+    }
+    Ok(())
 }
 
-fn serve_all(listeners: Vec<Bound>, config: &BrokerConfig, parts: &Arc<Parts>, serving: &Shutdown) {
+/// Whether a partition has this broker for its leader since before it registered.
+fn leads_from_earlier_life(image: &MetadataImage, broker_id: BrokerId) -> bool {
+    let Some(own) = image.brokers.get(&broker_id) else { return false };
+    let mut partitions = image.topics.values().flat_map(|topic| &topic.partitions);
+    partitions.any(|p| p.leader == Some(broker_id) && p.state_mzxid.0 < own.broker_epoch)
+}
+
+fn serve_all(
+    (listeners, limits): (Vec<Bound>, ListenerLimits),
+    config: &BrokerConfig,
+    parts: &Arc<Parts>,
+    serving: &Shutdown,
+) {
     let budget = match config.network.queued_max_request_bytes {
         Some(size) => MemoryBudget::new(usize::try_from(size).unwrap_or(usize::MAX)),
         None => MemoryBudget::of_this_machine(),
     };
     let handlers = Arc::new(Handlers::new(parts.clone()));
     for bound in listeners {
-        let mut listener = ListenerConfig::new(&bound.name, budget.clone());
-        listener.rules = connection_rules(config);
-        listener.connections = connection_limits(config, listener.connections);
-        let creation_rate = config.network.max_connection_creation_rate;
-        listener.creation_rate = (creation_rate < NO_CREATION_RATE).then_some(creation_rate);
+        let listener = ListenerConfig {
+            rules: connection_rules(config),
+            connections: limits.connections.clone(),
+            creation_rate: limits.creation_rate.clone(),
+            ..ListenerConfig::new(&bound.name, budget.clone())
+        };
         serving.spawn(serve(listener, bound.listener, handlers.clone(), serving.clone()));
     }
 }
@@ -344,22 +536,6 @@ fn connection_rules(config: &BrokerConfig) -> ConnectionRules {
             Some(ms) => Duration::from_millis(ms),
             None => Duration::MAX,
         },
-        ..defaults
-    }
-}
-
-/// Kafka's defaults stand for no limit at all; then ours holds.
-fn connection_limits(config: &BrokerConfig, defaults: ConnectionLimits) -> ConnectionLimits {
-    let limit = |configured: u32, default: usize| match usize::try_from(configured) {
-        Ok(configured) if configured < default => configured,
-        _ => default,
-    };
-    ConnectionLimits {
-        connections_max: limit(config.network.max_connections, defaults.connections_max),
-        connections_per_ip_max: limit(
-            config.network.max_connections_per_ip,
-            defaults.connections_per_ip_max,
-        ),
         ..defaults
     }
 }

@@ -1,9 +1,9 @@
 //! The broker.
 //!
 //! Modules from the bottom up; a module uses only those above it in this list: `limits`, `config`,
-//! `network` (which knows nothing but bytes and frames), `storage`, `error`, `metadata`, then
-//! `replication`, then `controller`, then `handlers`, then `broker`, which builds all parts and
-//! starts them.
+//! `network` (which knows nothing but bytes and frames), `storage`, `error`, `metadata`,
+//! `security`, then `replication`, then `controller`, then `handlers`, then `broker`, which builds
+//! all parts and starts them.
 
 pub mod broker;
 pub mod config;
@@ -14,6 +14,10 @@ pub mod handlers;
 pub mod internal_topics;
 pub mod limits;
 pub mod metadata;
+pub mod metrics;
+pub mod monitoring;
 pub mod network;
 pub mod replication;
+pub mod security;
 pub mod storage;
+pub mod telemetry;

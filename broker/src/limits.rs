@@ -57,6 +57,9 @@ pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 4 * 1024;
 /// Connections from this machine itself, beyond all others.
 pub const CONNECTIONS_LOOPBACK_RESERVE: usize = 16;
 
+/// Names of hosts in `max.connections.per.ip.overrides` that are looked up.
+pub const LIMITED_HOSTS_MAX: usize = 100;
+
 /// The share of the machine's memory that requests under way may take, as a divisor.
 pub const REQUEST_MEMORY_DIVISOR: u64 = 4;
 
@@ -73,15 +76,60 @@ pub const FILE_COPY_SIZE: usize = 256 * 1024;
 /// nobody waits. Kept small, since the next who waits for the disk waits for all of them.
 pub const UNFLUSHED_SIZE_MAX: usize = 8 * 1024 * 1024;
 
-/// Replicas of one partition. More are refused as long as brokers do not replicate: a promise of
-/// copies that nobody makes would be worse than none.
-pub const REPLICATION_FACTOR_MAX: usize = 1;
+/// Replicas that are not here yet and whose directory somebody has chosen already.
+pub const PREFERRED_DIRECTORIES_MAX: usize = 100_000;
+
+/// Bytes that a replica moves to another log directory at once; what is left is taken while nobody
+/// may append to it if it is no more.
+pub const MOVED_SIZE_AT_ONCE: usize = 1024 * 1024;
+
+/// Replicas of one partition.
+pub const REPLICATION_FACTOR_MAX: usize = 100;
+
+/// Changes of ISRs that a leader writes in one multi.
+pub const ISR_CHANGES_PER_MULTI_MAX: usize = 500;
+
+/// Bytes of a client's metrics once they are decompressed.
+pub const TELEMETRY_DECOMPRESSED_SIZE_MAX: usize = 4 * 1024 * 1024;
+
+/// Clients whose metrics are kept; whoever was silent for longest makes room.
+pub const TELEMETRY_CLIENTS_MAX: usize = 4096;
+
+/// Series that are kept of one client.
+pub const TELEMETRY_SERIES_PER_CLIENT_MAX: usize = 1000;
+
+/// Series that are kept of all clients.
+pub const TELEMETRY_SERIES_MAX: usize = 20_000;
+
+/// Labels of a client's series.
+pub const TELEMETRY_LABELS_MAX: usize = 16;
+
+/// Bytes of a name, a label or a label's value of a client's series.
+pub const TELEMETRY_TEXT_SIZE_MAX: usize = 200;
+
+/// Prefixes of metrics that one client is asked for.
+pub const TELEMETRY_PREFIXES_MAX: usize = 1000;
+
+/// Bytes of a pattern of a subscription to clients' metrics once it is compiled.
+pub const TELEMETRY_REGEX_SIZE_MAX: usize = 256 * 1024;
+
+/// Connections of the address that monitoring asks.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+
+/// Partitions whose figures monitoring is told one by one.
+pub const METRICS_PARTITION_SERIES_MAX: usize = 10_000;
+
+/// Lags of groups, one for each partition, that monitoring is told.
+pub const METRICS_GROUP_SERIES_MAX: usize = 10_000;
 
 /// Partitions of one topic. All its nodes are written in one multi, which has to fit into a frame.
 pub const PARTITIONS_PER_TOPIC_MAX: usize = 10_000;
 
-/// Elections that a controller writes in one multi.
-pub const ELECTIONS_PER_MULTI_MAX: usize = 500;
+/// Nodes that a controller writes in one multi, unless one change takes more.
+pub const ELECTIONS_PER_MULTI_MAX: usize = 1000;
+
+/// Such multis that may be under way at once.
+pub const ELECTION_MULTIS_IN_FLIGHT_MAX: usize = 4;
 
 /// Topics that one Metadata request may bring into being.
 pub const AUTO_CREATED_TOPICS_MAX: usize = 100;
@@ -103,6 +151,12 @@ pub const PROTOCOLS_PER_MEMBER_MAX: usize = 100;
 
 /// Bytes that one member of a classic group may say in all under its protocols.
 pub const MEMBER_METADATA_SIZE_MAX: usize = 1024 * 1024;
+
+/// Bytes of the pattern of topics that a group's member may subscribe to.
+pub const SUBSCRIPTION_REGEX_LENGTH_MAX: usize = 4096;
+
+/// Bytes of such a pattern once it is compiled.
+pub const SUBSCRIPTION_REGEX_SIZE_MAX: usize = 1024 * 1024;
 
 const _: () = assert!(READ_SIZE_MIN <= READ_SIZE && FRAME_COPY_SIZE_MAX < READ_SIZE);
 const _: () = assert!(UNCHECKED_FRAME_SIZE_MAX <= READ_SIZE && READ_SIZE < FRAME_SIZE_MAX);

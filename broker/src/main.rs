@@ -91,7 +91,14 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let shutdown = Shutdown::new();
-        let broker = Broker::start(config, shutdown.clone()).await?;
+        // It may wait for the coordinator for as long as it is let.
+        let broker = tokio::select! {
+            started = Broker::start(config, shutdown.clone()) => started?,
+            signal = signalled() => {
+                shutdown.stop();
+                return signal.map_err(Into::into);
+            }
+        };
         for (listener, address) in &broker.addresses {
             println!("broker {} listens on {listener}://{address}", broker.broker_id);
         }

@@ -132,6 +132,26 @@ async fn a_session_its_nodes_and_its_subscription_outlive_a_restart_of_the_membe
 }
 
 #[tokio::test]
+async fn a_node_that_is_to_be_there_is_asked_for_until_that_is_known() {
+    let folder = folder();
+    let member = Member::start(folder.path(), |_| ()).await;
+    let proxy = Proxy::start(member.address).await.unwrap();
+    let client = connect(proxy.address()).await;
+    let direct = connect(member.address).await;
+    let mut watching = Subscription::open(&direct, "/");
+    proxy.hold_replies(true);
+    let losing = async {
+        see(&mut watching, "/wanted", b"").await;
+        proxy.cut();
+        disconnected(&client).await;
+        proxy.hold_replies(false);
+    };
+    let (ensured, ()) = tokio::join!(within(client.ensure("/wanted")), losing);
+    assert_eq!(ensured, Ok(()));
+    member.stop().await;
+}
+
+#[tokio::test]
 async fn a_write_whose_answer_is_lost_is_unknown_and_can_be_read_back() {
     let folder = folder();
     let member = Member::start(folder.path(), |_| ()).await;

@@ -3,14 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ottla_broker::config::BrokerConfig;
 use ottla_broker::controller::campaign::Campaign;
 use ottla_broker::metadata::image::{BrokerImage, MetadataImage};
-use ottla_broker::metadata::watcher::{ImagePublisher, image_channel};
-use ottla_common::cluster_tree::{ControllerEpoch, ControllerRegistration, PARENT_PATHS};
+use ottla_broker::metadata::watcher::{ImagePublisher, follow, image_channel};
+use ottla_common::cluster_tree::{
+    BrokerRegistration, ControllerEpoch, ControllerRegistration, PARENT_PATHS, PartitionAssignment,
+    PartitionState, TopicAssignment,
+};
 use ottla_common::coordination::client::{Client, ClientConfig};
-use ottla_common::coordination::protocol::CreateMode;
+use ottla_common::coordination::protocol::{Acl, CreateMode, Op};
+use ottla_common::coordination::subscription::Subscription;
 use ottla_common::shutdown::Shutdown;
-use ottla_common::types::{BrokerId, SessionId, Zxid};
+use ottla_common::types::{BrokerId, SessionId, Uuid, Zxid};
 use ottla_coordinator::server::{Config, Server};
 use tempfile::TempDir;
 
@@ -40,7 +45,14 @@ impl Story {
             client.ensure(path).await.unwrap();
         }
         let (publisher, image) = image_channel();
-        let campaign = Campaign { client: client.clone(), image, broker_id: BROKER };
+        let config =
+            BrokerConfig::from_properties([("node.id", "1"), ("log.dirs", "unused")]).unwrap();
+        let campaign = Campaign {
+            client: client.clone(),
+            image,
+            config: Arc::new(config),
+            metrics: Arc::default(),
+        };
         shutdown.spawn(campaign.run(shutdown.clone()));
         Self { publisher, client, address, shutdown, _folder: folder }
     }
@@ -110,4 +122,83 @@ async fn a_campaign_that_failed_goes_on_without_news_from_the_tree() {
     other.close().await;
     story.wait_until_elected().await;
     story.end().await;
+}
+
+/// The topics and partitions of the story below.
+const TOPICS: i32 = 10;
+const PARTITIONS: i32 = 1_000;
+
+/// Topics whose partitions broker 2 leads, with broker 1 in sync.
+async fn write_topics(client: &Client) {
+    let (leader, other) = (BrokerId(2), BROKER);
+    let placed = || PartitionAssignment { replicas: vec![leader, other], ..Default::default() };
+    let state = PartitionState {
+        leader: Some(leader),
+        isr: vec![leader, other],
+        ..PartitionState::default()
+    };
+    let create = |path: String, data: Vec<u8>| Op::Create {
+        path,
+        data,
+        mode: CreateMode::Persistent,
+        acl: Acl::open(),
+    };
+    for number in 0..TOPICS {
+        let topic = format!("topic-{number}");
+        let partitions = (0..PARTITIONS).map(|_| placed()).collect();
+        let topic_id = Uuid([u8::try_from(number).unwrap(); 16]);
+        let assignment = TopicAssignment { topic_id, partitions };
+        let mut ops = vec![
+            create(TopicAssignment::path(&topic), assignment.encode()),
+            create(TopicAssignment::partitions_path(&topic), Vec::new()),
+        ];
+        for partition in 0..PARTITIONS {
+            ops.push(create(PartitionState::partition_path(&topic, partition), Vec::new()));
+            ops.push(create(PartitionState::path(&topic, partition), state.encode()));
+        }
+        client.multi(ops).await.unwrap();
+    }
+}
+
+fn are_all_led_by(image: &MetadataImage, leader: BrokerId) -> bool {
+    let partitions = image.topics.values().flat_map(|topic| &topic.partitions);
+    image.topics.len() == usize::try_from(TOPICS).unwrap()
+        && partitions.clone().all(|partition| partition.leader == Some(leader))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_partitions_get_new_leaders_in_a_few_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let shutdown = Shutdown::new();
+    let config = Config { listen: "127.0.0.1:0".to_owned(), ..Config::new(folder.path()) };
+    let server = Server::start(config, shutdown.clone()).await.unwrap();
+    let address = server.client_address.to_string();
+    let (one, two) = (connect(&address).await, connect(&address).await);
+    for path in PARENT_PATHS {
+        one.ensure(path).await.unwrap();
+    }
+    for (client, id) in [(&one, BROKER), (&two, BrokerId(2))] {
+        let (path, data) = (BrokerRegistration::path(id), BrokerRegistration::default().encode());
+        client.create(&path, data, CreateMode::Ephemeral).await.unwrap();
+    }
+    write_topics(&one).await;
+    let (publisher, image) = image_channel();
+    let subscription = Subscription::open(&one, "/");
+    shutdown.spawn(follow(subscription, publisher, Arc::new(|_, _| ()), shutdown.clone()));
+    let needed = [("node.id", "1"), ("log.dirs", "unused")];
+    let config = Arc::new(BrokerConfig::from_properties(needed).unwrap());
+    let campaign =
+        Campaign { client: one.clone(), image: image.clone(), config, metrics: Arc::default() };
+    shutdown.spawn(campaign.run(shutdown.clone()));
+    let ready = |image: &MetadataImage| {
+        image.controller == Some(BROKER) && are_all_led_by(image, BrokerId(2))
+    };
+    assert!(image.wait_until(PATIENCE, ready).await.is_some());
+    let began = std::time::Instant::now();
+    two.close().await;
+    let gone = image.wait_until(PATIENCE, |image| image.brokers.len() == 1).await.unwrap();
+    let done = image.wait_until(PATIENCE, |image| are_all_led_by(image, BROKER)).await.unwrap();
+    println!("10,000 partitions: {} ms", began.elapsed().as_millis());
+    assert!(done.zxid.0 - gone.zxid.0 <= 12, "{} to {}", gone.zxid, done.zxid);
+    assert!(shutdown.finish(PATIENCE).await, "something does not stop");
 }

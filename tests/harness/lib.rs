@@ -1,9 +1,11 @@
 //! What the tests of whole processes and clusters stand on.
 //!
 //! [`process`] runs `ottla dev` as a process that can be killed;
-//! [`node`] runs a coordinator and a broker in this process; [`raw`] sends them single requests of
-//! a chosen version; [`proxy`] stands between a client and a server; [`datadriven`] plays stories.
+//! [`node`] runs a coordinator and a broker in this process, [`brokers`] several; [`raw`] sends
+//! them single requests of a chosen version; [`proxy`] stands between a client and a server;
+//! [`datadriven`] plays stories.
 
+pub mod brokers;
 pub mod datadriven;
 pub mod history;
 pub mod node;

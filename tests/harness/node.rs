@@ -57,6 +57,11 @@ impl Node {
         Ok(Self { address, coordinator, broker, shutdown, dir })
     }
 
+    /// Where monitoring asks its broker, if that was wanted.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.broker.http_address
+    }
+
     /// A client of its broker.
     pub async fn client(&self) -> anyhow::Result<RawClient> {
         RawClient::connect(self.address).await

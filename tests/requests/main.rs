@@ -4,9 +4,11 @@
 
 mod admin;
 mod asked;
+mod features;
 mod fetch;
 mod hostile;
 mod metadata;
 mod offsets;
 mod produce;
+mod telemetry;
 mod versions;

@@ -81,6 +81,10 @@ async fn groups(tried: &mut Tried) {
     tried.each(|_, _| api::heartbeat::HeartbeatRequest::default()).await;
     tried.each(|_, _| api::leave_group::LeaveGroupRequest::default()).await;
     tried.each(|_, _| api::describe_groups::DescribeGroupsRequest::default()).await;
+    tried
+        .each(|_, _| api::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest::default())
+        .await;
+    tried.each(|_, _| api::consumer_group_describe::ConsumerGroupDescribeRequest::default()).await;
     tried.each(|_, _| api::list_groups::ListGroupsRequest::default()).await;
     tried.each(|_, _| api::delete_groups::DeleteGroupsRequest::default()).await;
     tried.each(|_, _| api::offset_delete::OffsetDeleteRequest::default()).await;
@@ -322,6 +326,12 @@ async fn configs(tried: &mut Tried) {
 }
 
 async fn cluster(tried: &mut Tried) {
+    tried
+        .each(|_, _| api::get_telemetry_subscriptions::GetTelemetrySubscriptionsRequest::default())
+        .await;
+    tried.each(|_, _| api::push_telemetry::PushTelemetryRequest::default()).await;
+    tried.each(|_, _| api::sasl_handshake::SaslHandshakeRequest::default()).await;
+    tried.each(|_, _| api::sasl_authenticate::SaslAuthenticateRequest::default()).await;
     tried.each(|_, _| api::api_versions::ApiVersionsRequest::default()).await;
     tried.each(|_, _| api::describe_cluster::DescribeClusterRequest::default()).await;
     tried
@@ -335,6 +345,89 @@ async fn cluster(tried: &mut Tried) {
             DescribeLogDirsRequest { topics: Some(vec![topic]), ..Default::default() }
         })
         .await;
+    tried
+        .each(|_, named| {
+            use api::alter_replica_log_dirs::{AlterReplicaLogDirsRequest, request::*};
+            let topic = AlterReplicaLogDirTopic {
+                name: named.topic.clone(),
+                partitions: vec![named.partition],
+                ..Default::default()
+            };
+            let path = "/no/such/dir".into();
+            let dir = AlterReplicaLogDir { path, topics: vec![topic], ..Default::default() };
+            AlterReplicaLogDirsRequest { dirs: vec![dir], ..Default::default() }
+        })
+        .await;
+    tried
+        .each(|_, _| {
+            use api::describe_quorum::{DescribeQuorumRequest, request::*};
+            let partitions = vec![PartitionData::default()];
+            let topic_name = "__cluster_metadata".into();
+            let topic = TopicData { topic_name, partitions, ..Default::default() };
+            DescribeQuorumRequest { topics: vec![topic], ..Default::default() }
+        })
+        .await;
+    tried
+        .each(|version, named| {
+            use api::update_features::{UpdateFeaturesRequest, request::*};
+            let (feature, max_version_level) = ("group.version".into(), named.partition.min(1));
+            let update = FeatureUpdateKey {
+                feature,
+                max_version_level: i16::try_from(max_version_level).unwrap(),
+                ..Default::default()
+            };
+            let feature_updates = vec![update];
+            let validate_only = version >= 1;
+            UpdateFeaturesRequest { feature_updates, validate_only, ..Default::default() }
+        })
+        .await;
+    tried.each(|_, _| api::unregister_broker::UnregisterBrokerRequest::default()).await;
+    replicas(tried).await;
     let metadata = tried.client.call(12, &all_topics()).await.unwrap();
     assert_eq!(ErrorCode::from_code(metadata.error_code), ErrorCode::None);
+}
+
+async fn replicas(tried: &mut Tried) {
+    tried
+        .each(|_, named| {
+            use api::elect_leaders::{ElectLeadersRequest, request::*};
+            let topic = TopicPartitions {
+                topic: named.topic.clone(),
+                partitions: vec![named.partition],
+                ..Default::default()
+            };
+            ElectLeadersRequest { topic_partitions: Some(vec![topic]), ..Default::default() }
+        })
+        .await;
+    tried
+        .each(|_, named| {
+            use api::alter_partition_reassignments::{
+                AlterPartitionReassignmentsRequest, request::*,
+            };
+            let partition = ReassignablePartition {
+                partition_index: named.partition,
+                replicas: Some(vec![1]),
+                ..Default::default()
+            };
+            let topic = ReassignableTopic {
+                name: named.topic.clone(),
+                partitions: vec![partition],
+                ..Default::default()
+            };
+            AlterPartitionReassignmentsRequest { topics: vec![topic], ..Default::default() }
+        })
+        .await;
+    tried
+        .each(|_, named| {
+            use api::list_partition_reassignments::{
+                ListPartitionReassignmentsRequest, request::*,
+            };
+            let topic = ListPartitionReassignmentsTopics {
+                name: named.topic.clone(),
+                partition_indexes: vec![named.partition],
+                ..Default::default()
+            };
+            ListPartitionReassignmentsRequest { topics: Some(vec![topic]), ..Default::default() }
+        })
+        .await;
 }

@@ -344,6 +344,7 @@ impl World {
             generation: i32::try_from(number(step, "gen", -1)).unwrap(),
             member_id: &member_id,
             instance_id: step.value("instance"),
+            api_version: 9,
             retention_ms: number(step, "retention", -1),
             offsets: &offsets,
         };

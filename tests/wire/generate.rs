@@ -112,7 +112,9 @@ impl Generator<'_> {
                 }
             }
             Type::Struct(_) if nullable => {
-                out.bytes.push(if null { 0xff } else { 1 });
+                // Null is a byte -1, but a zero in a tagged field.
+                let mark_of_null = if field.tag.is_some() { 0 } else { 0xff };
+                out.bytes.push(if null { mark_of_null } else { 1 });
                 if !null {
                     self.element(out, &field.ty, compact, default);
                 }

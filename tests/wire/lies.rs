@@ -124,7 +124,10 @@ fn lie_about(
                 tally.largest = ratio;
                 tally.place = format!("{beyond} for {} bytes, {place}", frame.len());
             }
-            let allowed = 2 * frame.len() + GROWTH_ALLOWED;
+            // A length that can be true moves what follows to other fields, which may be denser.
+            let can_be_true = (-1..=left).contains(&lie);
+            let factor = if can_be_true { 3 * DECODED_SIZE_FACTOR } else { 2 };
+            let allowed = factor * frame.len() + GROWTH_ALLOWED;
             assert!(beyond <= allowed, "{}: grew by {beyond} beyond the truth", what());
         }
     }

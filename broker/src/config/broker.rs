@@ -13,7 +13,7 @@ use super::{BrokerLayers, Overrides, listeners};
 mod check;
 mod groups;
 
-pub use groups::GroupsConfig;
+pub use groups::{ConsumerGroupsConfig, GroupsConfig};
 
 pub(super) use check::parse_ip_overrides;
 
@@ -37,6 +37,8 @@ pub struct BrokerConfig {
     pub inter_broker_listener: String,
     /// `log.dirs`, or else `log.dir`.
     pub log_dirs: Vec<PathBuf>,
+    /// `http.listen`.
+    pub http_listen: Option<String>,
     /// How the coordinators are reached.
     pub coordinator: CoordinatorConfig,
     /// Limits of connections and requests.
@@ -95,6 +97,8 @@ pub struct NetworkConfig {
     pub max_incremental_fetch_session_cache_slots: u32,
     /// `max.request.partition.size.limit`.
     pub max_request_partition_size_limit: u32,
+    /// `telemetry.max.bytes`: the largest push of a client's metrics, as it comes.
+    pub telemetry_max_bytes: u32,
 }
 
 /// How a broker follows and leads.
@@ -275,6 +279,7 @@ impl BrokerConfig {
             listeners,
             advertised_listeners,
             inter_broker_listener,
+            http_listen: read.optional("http.listen"),
             log_dirs: check::log_dirs(&read)?,
             coordinator: read.coordinator(),
             network: read.network()?,
@@ -412,6 +417,7 @@ impl Read<'_> {
             max_incremental_fetch_session_cache_slots: self
                 .u32("max.incremental.fetch.session.cache.slots"),
             max_request_partition_size_limit: self.u32("max.request.partition.size.limit"),
+            telemetry_max_bytes: self.u32("telemetry.max.bytes"),
         })
     }
 

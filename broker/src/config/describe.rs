@@ -89,6 +89,31 @@ fn describe_topic_key(
     }
 }
 
+/// All configs of a group, by name. What is not set for it is the broker's `group.` and the name.
+pub fn describe_group(group: &Overrides, layers: &BrokerLayers<'_>) -> Vec<ConfigEntry> {
+    let entries = keys::group_keys().map(|key| {
+        let broker_name = format!("group.{}", key.name);
+        let mut synonyms = Vec::new();
+        if let Some(value) = group.get(key.name) {
+            let (name, value) = (key.name.to_owned(), Some(value.clone()));
+            synonyms.push(Synonym { name, value, source: ConfigSource::Group });
+        }
+        let value = group.get(key.name).cloned().or_else(|| broker_value(&broker_name, layers));
+        synonyms.extend(broker_synonyms(&broker_name, layers));
+        ConfigEntry {
+            name: key.name.to_owned(),
+            value,
+            source: synonyms.first().map_or(ConfigSource::Default, |first| first.source),
+            read_only: false,
+            sensitive: key.is_sensitive(),
+            synonyms,
+            kind: Some(key.kind),
+            doc: Some(key.doc),
+        }
+    });
+    entries.collect()
+}
+
 /// All configs of a broker, by name: every key, and whatever else is set.
 pub fn describe_broker(layers: &BrokerLayers<'_>) -> Vec<ConfigEntry> {
     let listed = keys::broker_keys().filter(|key| key.is_always_listed()).map(|key| key.name);

@@ -5,8 +5,13 @@
 use std::collections::BTreeSet;
 
 use super::broker::parse_ip_overrides;
+use super::client_metrics;
 use super::keys::{self, ConfigKey, ConfigType, Origin, Update, Value};
 use super::{BrokerLayers, Overrides, topic_value};
+
+mod reconfiguration;
+
+pub use reconfiguration::check_reconfiguration;
 
 /// What happens to a config.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +123,72 @@ pub fn replace_broker(
     let next = collect(entries)?;
     check_broker(scope, &next)?;
     Ok(next)
+}
+
+/// The settings of a group after these changes.
+pub fn alter_group(
+    current: &Overrides,
+    changes: &[Alteration],
+    layers: &BrokerLayers<'_>,
+) -> Result<Overrides, Refusal> {
+    let next = apply(current, changes, keys::group_key)?;
+    check_group(&next, layers)?;
+    Ok(next)
+}
+
+/// The settings of a group that is given exactly these.
+pub fn replace_group(
+    entries: &[(String, Option<String>)],
+    layers: &BrokerLayers<'_>,
+) -> Result<Overrides, Refusal> {
+    let next = collect(entries)?;
+    check_group(&next, layers)?;
+    Ok(next)
+}
+
+/// The settings of a subscription to clients' metrics after these changes.
+pub fn alter_client_metrics(
+    current: &Overrides,
+    changes: &[Alteration],
+) -> Result<Overrides, Refusal> {
+    // Kafka adds nothing to the lists of subscriptions either.
+    let next = apply(current, changes, |_| None)?;
+    client_metrics::check(&next)?;
+    Ok(next)
+}
+
+/// The settings of a subscription to clients' metrics that is given exactly these.
+pub fn replace_client_metrics(entries: &[(String, Option<String>)]) -> Result<Overrides, Refusal> {
+    let next = collect(entries)?;
+    client_metrics::check(&next)?;
+    Ok(next)
+}
+
+/// Each has to lie between the least and the most that this broker allows.
+fn check_group(group: &Overrides, layers: &BrokerLayers<'_>) -> Result<(), Refusal> {
+    for (name, text) in group {
+        let Some(key) = keys::group_key(name) else {
+            return Err(Refusal::InvalidConfig(format!("Unknown group config name: {name}")));
+        };
+        let value = key.parse(text).map_err(Refusal::InvalidConfig)?;
+        let bound = |which: &str| {
+            let short = name.trim_start_matches("consumer.");
+            let key = keys::broker_key(&format!("group.consumer.{which}.{short}"))?;
+            match layers.value(key)? {
+                Value::Integer(number) => Some(number),
+                _ => None,
+            }
+        };
+        if let (Value::Integer(value), Some(least), Some(most)) =
+            (value, bound("min"), bound("max"))
+            && !(least..=most).contains(&value)
+        {
+            return Err(Refusal::InvalidConfig(format!(
+                "{name} must be in the range {least} to {most} inclusive."
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn collect(entries: &[(String, Option<String>)]) -> Result<Overrides, Refusal> {
@@ -239,7 +310,8 @@ fn check_broker(scope: BrokerScope, settings: &Overrides) -> Result<(), Refusal>
         if let Some(key) = keys::listener_key(name) {
             match key.update {
                 Update::ReadOnly => read_only.push(name),
-                _ => per_broker.push(name),
+                Update::PerBroker if scope == BrokerScope::All => per_broker.push(name),
+                Update::PerBroker | Update::ClusterWide => {}
             }
             continue;
         }
@@ -249,8 +321,9 @@ fn check_broker(scope: BrokerScope, settings: &Overrides) -> Result<(), Refusal>
         match key.update {
             Update::ReadOnly => read_only.push(name),
             _ if is_per_listener(name) => per_listener.push(name),
-            Update::PerBroker => per_broker.push(name),
-            Update::ClusterWide => {}
+            Update::PerBroker if scope == BrokerScope::All => per_broker.push(name),
+            _ if !changes_at_run_time(key) => read_only.push(name),
+            Update::PerBroker | Update::ClusterWide => {}
         }
     }
     let refuse = |names: &[&str], why: &str| match names {
@@ -263,12 +336,23 @@ fn check_broker(scope: BrokerScope, settings: &Overrides) -> Result<(), Refusal>
         "These security configs can be dynamically updated only per-listener using the listener \
          prefix",
     )?;
-    if scope == BrokerScope::All {
-        let why =
-            "Cannot update these configs at default cluster level, broker id must be specified";
-        refuse(&per_broker, why)?;
-    }
+    let why = "Cannot update these configs at default cluster level, broker id must be specified";
+    refuse(&per_broker, why)?;
     check_broker_values(settings)
+}
+
+/// Whether a running broker takes over another value. Kafka does so for more: it opens listeners
+/// and loads Java classes. What security of listeners there is to set concerns none of ours, as in
+/// Kafka it does not concern a listener without TLS.
+fn changes_at_run_time(key: &ConfigKey) -> bool {
+    const NOT_HERE: [&str; 5] = [
+        "config.providers",
+        "listener.security.protocol.map",
+        "listeners",
+        "metric.reporters",
+        "principal.builder.class",
+    ];
+    key.update != Update::ReadOnly && !NOT_HERE.contains(&key.name)
 }
 
 /// Key and trust stores belong to one listener; without its prefix they would change all at once.

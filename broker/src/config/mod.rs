@@ -9,6 +9,7 @@
 //! - [`keys`]: the tables of all keys with their types, defaults, bounds and sentences
 //! - [`topic`], [`broker`]: the values in force, typed, for those who act on them
 //! - [`describe`]: every key with its value and where that comes from, for DescribeConfigs
+//! - [`client_metrics`]: the configs of subscriptions to clients' metrics
 //! - [`dynamic`]: changes at run time, checked
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -16,6 +17,7 @@
 use std::collections::BTreeMap;
 
 pub mod broker;
+pub mod client_metrics;
 pub mod describe;
 pub mod dynamic;
 pub mod keys;
@@ -43,6 +45,10 @@ pub enum ConfigSource {
     StaticBroker = 4,
     /// Set nowhere.
     Default = 5,
+    /// Set for this subscription to clients' metrics.
+    ClientMetrics = 7,
+    /// Set for this group.
+    Group = 8,
 }
 
 impl ConfigSource {

@@ -412,7 +412,7 @@ fn place_on_live(
     (first_partition, partitions): (usize, usize),
     replication_factor: usize,
 ) -> Result<Vec<Vec<BrokerId>>, AdminError> {
-    let live = image.brokers.values().filter(|broker| !broker.shutting_down);
+    let live = image.brokers.values().filter(|broker| image.takes_replicas(broker.id));
     let candidates: Vec<Candidate> =
         live.map(|b| Candidate { broker_id: b.id, rack: b.rack.clone() }).collect();
     let start = if first_partition == 0 { fastrand::usize(..1 << 16) } else { 0 };
@@ -420,9 +420,9 @@ fn place_on_live(
     place(&candidates, demand).ok_or_else(|| {
         let live = candidates.len();
         let text = format!(
-            "Unable to replicate the partition {replication_factor} time(s): the target \
+            "Unable to replicate the partition {replication_factor} time(s): The target \
              replication factor of {replication_factor} cannot be reached because only {live} \
-             broker(s) are registered."
+             broker(s) are registered or some brokers have all their log directories cordoned."
         );
         AdminError::new(ErrorCode::InvalidReplicationFactor, text)
     })

@@ -1,5 +1,6 @@
 //! The campaign for `/controller`, and the elections of the one who has won it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +10,16 @@ use ottla_common::coordination::client::{Client, ClientError};
 use ottla_common::coordination::protocol::{Acl, CreateMode, Op, OpResult};
 use ottla_common::shutdown::Shutdown;
 use ottla_common::types::{BrokerId, Zxid};
-use tracing::{info, warn};
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{debug, info, warn};
 
-use super::leaders::{Election, needed_elections};
-use crate::limits::ELECTIONS_PER_MULTI_MAX;
+use super::election::Kind;
+use super::leaders::{Election, PartitionName, Survey, rules_of};
+use super::writes::{Change, life_check, write};
+use crate::config::BrokerConfig;
 use crate::metadata::image::MetadataImage;
 use crate::metadata::watcher::ImageHandle;
+use crate::metrics::Metrics;
 
 /// How long to wait, without news from the tree, before trying again what did not succeed.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -26,8 +31,10 @@ pub struct Campaign {
     pub client: Client,
     /// What the tree says.
     pub image: ImageHandle,
-    /// This broker.
-    pub broker_id: BrokerId,
+    /// This broker, and its view of the defaults of topics.
+    pub config: Arc<BrokerConfig>,
+    /// Where elections are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The guard of an elected controller's writes.
@@ -40,20 +47,46 @@ struct Mandate {
 }
 
 impl Mandate {
+    /// What must hold for a write of this controller to be made.
+    fn guard(&self) -> Op {
+        Op::Check {
+            path: ControllerEpoch::PATH.to_owned(),
+            version: Some(self.node_version),
+            czxid: None,
+        }
+    }
+
     /// Whether the image shows that this mandate has ended.
     fn has_ended(&self, image: &MetadataImage, broker_id: BrokerId) -> bool {
         image.zxid >= self.since && image.controller != Some(broker_id)
     }
 }
 
+/// What an elected controller knows of its own work.
+#[derive(Debug)]
+struct Office {
+    mandate: Mandate,
+    /// The image that was last acted on.
+    seen: Option<Arc<MetadataImage>>,
+    /// Partitions whose change lost a race.
+    again: BTreeSet<PartitionName>,
+}
+
 impl Campaign {
     /// Runs until the signal is given.
     pub async fn run(self, shutdown: Shutdown) {
         let mut changed = self.image.changed();
-        let mut mandate: Option<Mandate> = None;
+        let mut office: Option<Office> = None;
+        let interval_s = self.config.replication.leader_imbalance_check_interval_seconds;
+        let interval = Duration::from_secs(interval_s.max(1));
+        let mut balances = tokio::time::interval_at(Instant::now() + interval, interval);
+        balances.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let is_balancing = self.config.replication.auto_leader_rebalance_enable;
+        let mut is_balance_due = false;
         loop {
-            let is_settled = self.round(&mut mandate).await;
+            let is_settled = self.round(&mut office, std::mem::take(&mut is_balance_due)).await;
             tokio::select! {
+                _ = balances.tick(), if is_balancing => is_balance_due = true,
                 () = shutdown.stopped() => return,
                 more = changed.changed() => if more.is_err() { return },
                 () = tokio::time::sleep(RETRY_PAUSE), if !is_settled => {}
@@ -63,23 +96,25 @@ impl Campaign {
 
     /// Does what the newest image asks for. Returns whether only another image can ask for more; a
     /// coordinator that could not be reached, say, brings none.
-    async fn round(&self, mandate: &mut Option<Mandate>) -> bool {
+    async fn round(&self, office: &mut Option<Office>, is_balance_due: bool) -> bool {
         let image = self.image.load();
-        mandate.take_if(|held| held.has_ended(&image, self.broker_id));
-        let is_registered = image.brokers.contains_key(&self.broker_id);
-        let is_taken = image.controller.is_some_and(|holder| holder != self.broker_id);
-        if mandate.is_none() && (is_taken || !is_registered) {
+        let broker_id = self.config.broker_id;
+        office.take_if(|held| held.mandate.has_ended(&image, broker_id));
+        let is_registered = image.brokers.contains_key(&broker_id);
+        let is_taken = image.controller.is_some_and(|holder| holder != broker_id);
+        if office.is_none() && (is_taken || !is_registered) {
             return true;
         }
-        if mandate.is_none() {
-            *mandate = self.campaign(&image).await;
+        if office.is_none() {
+            let mandate = self.campaign(&image).await;
+            *office = mandate.map(|mandate| Office { mandate, seen: None, again: BTreeSet::new() });
         }
-        let Some(held) = *mandate else { return false };
-        match self.elect(&image, held).await {
-            Ok(()) => true,
+        let Some(held) = office else { return false };
+        match self.act(image, held, is_balance_due).await {
+            Ok(()) => held.again.is_empty(),
             Err(error) if error.refusal().is_some() => {
                 warn!(%error, "elections were refused; this broker no longer controls");
-                *mandate = None;
+                *office = None;
                 false
             }
             Err(error) => {
@@ -87,6 +122,68 @@ impl Campaign {
                 false
             }
         }
+    }
+
+    /// Writes what has to be written, and waits until the image shows it: what is decided next is
+    /// decided on it.
+    async fn act(
+        &self,
+        image: Arc<MetadataImage>,
+        office: &mut Office,
+        is_balance_due: bool,
+    ) -> Result<(), ClientError> {
+        let (elections, completions) = self.decide(&image, office, is_balance_due);
+        let changes = elections
+            .iter()
+            .map(|election| election_change(&image, election))
+            .chain(completions)
+            .collect();
+        log_elections(&elections);
+        let written = write(&self.client, &office.mandate.guard(), changes).await?;
+        office.again = written.lost.into_iter().flat_map(partitions_of).collect();
+        self.count(&elections, &office.again);
+        office.seen = Some(image);
+        self.image.reached(written.zxid, RETRY_PAUSE).await;
+        Ok(())
+    }
+
+    fn count(&self, elections: &[Election], lost: &BTreeSet<PartitionName>) {
+        let is_made = |e: &&Election| !lost.contains(&(e.topic.clone(), e.partition));
+        for election in elections.iter().filter(is_made) {
+            if election.state.leader.is_some() && election.kind != Kind::Isr {
+                self.metrics.leader_elections.add(1);
+            }
+            if election.kind == Kind::Unclean {
+                self.metrics.unclean_leader_elections.add(1);
+            }
+        }
+    }
+
+    /// The elections that are needed, and the reassignments that are done.
+    fn decide(
+        &self,
+        image: &MetadataImage,
+        office: &Office,
+        is_balance_due: bool,
+    ) -> (Vec<Election>, Vec<Change>) {
+        let survey = Survey {
+            image,
+            seen: office.seen.as_deref(),
+            again: &office.again,
+            rules: &|topic| rules_of(&self.config, image, topic),
+            controller_epoch: office.mandate.controller_epoch,
+        };
+        let mut elections = survey.elections();
+        if is_balance_due {
+            let others = |back: &Election| {
+                let name = (&back.topic, back.partition);
+                elections.iter().all(|election| (&election.topic, election.partition) != name)
+            };
+            let back: Vec<Election> = survey.preferred().into_iter().filter(others).collect();
+            elections.extend(back);
+        }
+        let completions = survey.completions(&elections);
+        (elections, completions)
     }
 
     /// Takes `/controller`, which seems to be free. Losing is no error: the image will show who
@@ -133,7 +230,7 @@ impl Campaign {
             }
         };
         let registration =
-            ControllerRegistration { broker_id: self.broker_id, since_ms: wall_time_ms() };
+            ControllerRegistration { broker_id: self.config.broker_id, since_ms: wall_time_ms() };
         let take = Op::Create {
             path: ControllerRegistration::PATH.to_owned(),
             data: registration.encode(),
@@ -148,48 +245,38 @@ impl Campaign {
         let stat = raised.ok_or(ClientError::WrongAnswer)?;
         Ok(Mandate { controller_epoch, node_version: stat.version, since: stat.mzxid })
     }
-
-    /// Elects for every partition that needs it, some hundreds in one guarded multi.
-    async fn elect(&self, image: &Arc<MetadataImage>, mandate: Mandate) -> Result<(), ClientError> {
-        let elections = needed_elections(image, mandate.controller_epoch);
-        for batch in elections.chunks(ELECTIONS_PER_MULTI_MAX) {
-            let guard = Op::Check {
-                path: ControllerEpoch::PATH.to_owned(),
-                version: Some(mandate.node_version),
-                czxid: None,
-            };
-            let writes = batch.iter().map(election_write);
-            let ops = std::iter::once(guard).chain(writes).collect();
-            log_elections(batch);
-            match self.client.multi(ops).await {
-                Ok(_) => {}
-                // The image was behind (an ISR changed, a topic was deleted): the change that it
-                // has not shown yet brings the next round, which decides on what is then there.
-                Err(error) if error.is_lost_race_behind(1) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
 }
 
-fn election_write(election: &Election) -> Op {
-    Op::SetData {
+/// A partition's new state. Its leader must still be in the life that the image shows: a state that
+/// was written after its leader registered anew, and leaves it the leader in the same epoch, would
+/// hide from everybody that it was away.
+fn election_change(image: &MetadataImage, election: &Election) -> Change {
+    let write = Op::SetData {
         path: PartitionState::path(&election.topic, election.partition),
         data: election.state.encode(),
         version: Some(election.state_version),
-    }
+    };
+    let mut ops = life_check(image, election.state.leader);
+    ops.push(write);
+    Change { topic: election.topic.clone(), partitions: vec![election.partition], ops }
+}
+
+fn partitions_of(change: Change) -> impl Iterator<Item = PartitionName> {
+    change.partitions.into_iter().map(move |partition| (change.topic.clone(), partition))
 }
 
 fn log_elections(elections: &[Election]) {
     for election in elections {
-        let Election { topic, partition, state, unclean, .. } = election;
+        let Election { topic, partition, state, kind, .. } = election;
+        let PartitionState { leader_epoch, isr, elr, .. } = state;
         let leader = state.leader.map_or(-1, |leader| leader.0);
-        let leader_epoch = state.leader_epoch;
-        if *unclean {
-            warn!(%topic, partition, leader, leader_epoch, "unclean election: records may be lost");
-        } else {
-            info!(%topic, partition, leader, leader_epoch, "leader elected");
+        if *kind == Kind::Isr {
+            debug!(%topic, partition, leader, ?isr, ?elr, "brokers left the ISR");
+            continue;
+        }
+        info!(%topic, partition, leader, leader_epoch, ?isr, ?elr, ?kind, "leader elected");
+        if *kind == Kind::Unclean {
+            warn!(%topic, partition, leader, "unclean election: records may be lost");
         }
     }
 }

@@ -10,7 +10,8 @@ use tracing::info;
 use super::admin::{AdminError, ClusterAdmin};
 use crate::config::BrokerLayers;
 use crate::config::dynamic::{
-    Alteration, BrokerScope, Refusal, alter_broker, alter_topic, replace_broker, replace_topic,
+    Alteration, BrokerScope, Refusal, alter_broker, alter_client_metrics, alter_group, alter_topic,
+    check_reconfiguration, replace_broker, replace_client_metrics, replace_group, replace_topic,
 };
 use crate::metadata::image::Overrides;
 
@@ -63,11 +64,53 @@ impl ClusterAdmin {
             Some(id) => (BrokerScope::One, id.to_string()),
             None => (BrokerScope::All, DEFAULT_ENTITY.to_owned()),
         };
-        let next = |current: &Overrides| match change {
-            ConfigChange::Alter(changes) => alter_broker(scope, current, changes),
-            ConfigChange::Replace(entries) => replace_broker(scope, entries),
+        let next = |current: &Overrides| {
+            let next = match change {
+                ConfigChange::Alter(changes) => alter_broker(scope, current, changes),
+                ConfigChange::Replace(entries) => replace_broker(scope, entries),
+            }?;
+            let image = self.image.load();
+            let own = image.broker_overrides(self.config.broker_id);
+            let all = image.default_broker_overrides();
+            // This broker speaks for the others: they were started alike.
+            let (before, after) = match scope {
+                BrokerScope::One => ((current, &*all), (&next, &*all)),
+                BrokerScope::All => ((&*own, current), (&*own, &next)),
+            };
+            check_reconfiguration(&self.config, before, after)?;
+            Ok(next)
         };
         self.change_config((ConfigKind::Brokers, &name), next, validate_only).await
+    }
+
+    /// Changes the configs of a group, which need not be there.
+    pub async fn alter_group_config(
+        &self,
+        group: &str,
+        change: &ConfigChange,
+        validate_only: bool,
+    ) -> Result<(), AdminError> {
+        let next = |current: &Overrides| {
+            self.with_layers(|layers| match change {
+                ConfigChange::Alter(changes) => alter_group(current, changes, layers),
+                ConfigChange::Replace(entries) => replace_group(entries, layers),
+            })
+        };
+        self.change_config((ConfigKind::Groups, group), next, validate_only).await
+    }
+
+    /// Changes the configs of a subscription to clients' metrics, which need not be there.
+    pub async fn alter_client_metrics_config(
+        &self,
+        name: &str,
+        change: &ConfigChange,
+        validate_only: bool,
+    ) -> Result<(), AdminError> {
+        let next = |current: &Overrides| match change {
+            ConfigChange::Alter(changes) => alter_client_metrics(current, changes),
+            ConfigChange::Replace(entries) => replace_client_metrics(entries),
+        };
+        self.change_config((ConfigKind::ClientMetrics, name), next, validate_only).await
     }
 
     fn with_layers<T>(&self, use_layers: impl FnOnce(&BrokerLayers<'_>) -> T) -> T {
@@ -116,7 +159,7 @@ impl ClusterAdmin {
 }
 
 /// Another writer was faster, or perhaps an earlier attempt of ours: to be read and tried again.
-fn is_lost_race(error: &ClientError) -> bool {
+pub(super) fn is_lost_race(error: &ClientError) -> bool {
     matches!(
         error,
         ClientError::Unknown

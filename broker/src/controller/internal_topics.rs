@@ -13,7 +13,7 @@ impl ClusterAdmin {
         if image.topic(name).is_some() {
             return Ok(());
         }
-        let live = image.brokers.values().filter(|broker| !broker.shutting_down).count();
+        let live = image.brokers.keys().filter(|broker| image.takes_replicas(**broker)).count();
         let live = live.min(REPLICATION_FACTOR_MAX);
         let possible = i16::try_from(live).unwrap_or(i16::MAX);
         let config = &self.config.groups;

@@ -1,12 +1,24 @@
-//! Which partitions need a new leader, and what their states become. Pure.
+//! Which partitions need a new state because brokers came or went. Pure.
+//!
+//! The controller looks at all partitions when it takes office and when the brokers or the
+//! defaults for all topics have changed; else only at topics that have changed since it looked
+//! last, and at partitions whose election lost a race.
 
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ottla_common::cluster_tree::PartitionState;
 use ottla_common::types::BrokerId;
 
-use super::election::{Candidates, Elected, elect};
-use crate::metadata::image::{MetadataImage, PartitionImage};
+use super::election::{Decision, Kind, Presence, Rules, Situation};
+use super::reassignment::{finished, placement_write, state_with, state_write};
+use super::writes::{Change, life_check};
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::metadata::image::{MetadataImage, Overrides, TopicImage};
+
+/// A topic's name and a partition's number.
+pub type PartitionName = (Arc<str>, i32);
 
 /// A state that is to replace a partition's present one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,157 +31,144 @@ pub struct Election {
     pub state_version: i32,
     /// The new state.
     pub state: PartitionState,
-    /// Whether committed records may be lost by it.
-    pub unclean: bool,
+    /// What kind of a change it is.
+    pub kind: Kind,
 }
 
-/// Everything that a controller has to decide about the cluster as it is.
-///
-/// A partition needs an election if nobody leads it, if its leader is not live or is about to
-/// leave, or if its leader registered after the state was last written: then it has been away,
-/// perhaps so shortly that nobody saw it go, and its followers and clients must learn of it by a
-/// new epoch.
-pub fn needed_elections(image: &MetadataImage, controller_epoch: i32) -> Vec<Election> {
-    let mut elections = Vec::new();
-    for topic in image.topics.values() {
-        let unclean_allowed = allows_unclean_election(image, &topic.name);
-        for (number, partition) in (0_i32..).zip(&topic.partitions) {
-            if leads_in_good_standing(image, partition) {
-                continue;
-            }
-            let candidates = Candidates {
-                replicas: &partition.replicas,
-                isr: &partition.isr,
-                elr: &partition.elr,
-                unclean_allowed,
-            };
-            let elected = elect(&candidates, |broker| image.is_electable(broker));
-            let unclean = matches!(elected, Elected::Unclean { .. });
-            if let Some(state) = state_after(partition, elected, controller_epoch) {
-                elections.push(Election {
-                    topic: topic.name.clone(),
-                    partition: number,
-                    state_version: partition.state_version,
-                    state,
-                    unclean,
-                });
+/// What a controller looks at.
+pub struct Survey<'a> {
+    /// The cluster as it is.
+    pub image: &'a MetadataImage,
+    /// As it was when the controller looked last; none if it has not looked yet.
+    pub seen: Option<&'a MetadataImage>,
+    /// Partitions to look at in any case.
+    pub again: &'a BTreeSet<PartitionName>,
+    /// The rules of a topic.
+    pub rules: &'a dyn Fn(&str) -> Rules,
+    /// The controller's epoch.
+    pub controller_epoch: i32,
+}
+
+impl Survey<'_> {
+    /// Everything that has to be written now.
+    pub fn elections(&self) -> Vec<Election> {
+        let mut elections = Vec::new();
+        for topic in self.topics() {
+            let rules = OnceCell::new();
+            let rules = || *rules.get_or_init(|| (self.rules)(&topic.name));
+            for number in (0_i32..).take(topic.partitions.len()) {
+                elections.extend(self.election(topic, number, rules));
             }
         }
+        elections
     }
-    elections
-}
 
-fn leads_in_good_standing(image: &MetadataImage, partition: &PartitionImage) -> bool {
-    let leader = partition.leader.and_then(|leader| image.brokers.get(&leader));
-    leader.is_some_and(|leader| {
-        !leader.shutting_down && leader.broker_epoch <= partition.state_mzxid.0
-    })
-}
+    /// Where preferred leaders could lead again and do not.
+    pub fn preferred(&self) -> Vec<Election> {
+        let topics = self.image.topics.values();
+        let numbered = topics.flat_map(|t| (0_i32..).zip(&t.partitions).map(move |p| (t, p)));
+        let back = numbered.filter_map(|(topic, (number, partition))| {
+            let situation = Situation::new(partition, self.controller_epoch, self.presence());
+            Some(election_of(topic, number, situation.prefer()?))
+        });
+        back.collect()
+    }
 
-fn allows_unclean_election(image: &MetadataImage, topic: &str) -> bool {
-    const KEY: &str = "unclean.leader.election.enable";
-    let overrides = image.topic_overrides(topic);
-    let defaults = image.default_broker_overrides();
-    overrides.get(KEY).or_else(|| defaults.get(KEY)).is_some_and(|value| value == "true")
-}
+    /// The reassignments that are done, a change for each topic. A topic with an election among
+    /// `elections` has to wait: it is looked at again when that has been made.
+    pub fn completions(&self, elections: &[Election]) -> Vec<Change> {
+        let waiting: BTreeSet<&str> = elections.iter().map(|each| &*each.topic).collect();
+        let topics = self.topics().into_iter().filter(|topic| !waiting.contains(&*topic.name));
+        topics.filter_map(|topic| self.completion(topic)).collect()
+    }
 
-fn state_after(
-    partition: &PartitionImage,
-    elected: Elected,
-    controller_epoch: i32,
-) -> Option<PartitionState> {
-    let with = |leader: Option<BrokerId>, isr: Vec<BrokerId>, elr: Vec<BrokerId>| PartitionState {
-        leader,
-        leader_epoch: partition.leader_epoch + 1,
-        isr,
-        controller_epoch,
-        elr,
-    };
-    match elected {
-        Elected::Clean { leader, isr } => {
-            let elr = partition.elr.iter().copied().filter(|b| !isr.contains(b)).collect();
-            Some(with(Some(leader), isr, elr))
+    fn completion(&self, topic: &TopicImage) -> Option<Change> {
+        let mut placed = Vec::new();
+        let mut states = Vec::new();
+        let mut leaders = BTreeSet::new();
+        for (number, partition) in (0_i32..).zip(&topic.partitions) {
+            let Some(assignment) = finished(partition) else { continue };
+            let rest = ((self.rules)(&topic.name).min_insync_replicas, self.controller_epoch);
+            let can_lead = |broker| self.image.is_electable(broker);
+            let Ok(state) = state_with(partition, &assignment, rest, can_lead) else { continue };
+            leaders.extend(state.as_ref().and_then(|state| state.leader));
+            states.extend(state.map(|state| state_write(topic, number, &state)));
+            placed.push((number, assignment));
         }
-        Elected::Unclean { leader } => Some(with(Some(leader), vec![leader], Vec::new())),
-        Elected::Nobody if partition.leader.is_none() => None,
-        Elected::Nobody => Some(with(None, partition.isr.clone(), partition.elr.clone())),
+        let write = (!placed.is_empty()).then(|| placement_write(topic, &placed))?;
+        // The new leader epoch is for the life of the leader that the image shows, for no later
+        // one.
+        let lives = leaders.into_iter().flat_map(|leader| life_check(self.image, Some(leader)));
+        Some(Change {
+            topic: topic.name.clone(),
+            partitions: placed.into_iter().map(|(number, _)| number).collect(),
+            ops: lives.chain(std::iter::once(write)).chain(states).collect(),
+        })
+    }
+
+    /// The topics that have to be looked at.
+    fn topics(&self) -> Vec<&Arc<TopicImage>> {
+        let Some(seen) = self.seen.filter(|seen| !rules_for_all_changed(seen, self.image)) else {
+            return self.image.topics.values().collect();
+        };
+        let again: BTreeSet<&str> = self.again.iter().map(|(topic, _)| &**topic).collect();
+        let topics = self.image.topics.values();
+        topics
+            .filter(|topic| topic_changed(seen, self.image, topic) || again.contains(&*topic.name))
+            .collect()
+    }
+
+    fn election(
+        &self,
+        topic: &TopicImage,
+        number: i32,
+        rules: impl Fn() -> Rules,
+    ) -> Option<Election> {
+        let partition = topic.partition(number)?;
+        let situation = Situation::new(partition, self.controller_epoch, self.presence());
+        if situation.is_settled() {
+            return None;
+        }
+        Some(election_of(topic, number, situation.decide(rules())?))
+    }
+
+    fn presence(&self) -> impl Fn(BrokerId) -> Option<Presence> {
+        |broker| self.image.brokers.get(&broker).map(|broker| Presence::of(broker))
+    }
+}
+
+fn election_of(topic: &TopicImage, number: i32, decision: Decision) -> Election {
+    Election {
+        topic: topic.name.clone(),
+        partition: number,
+        state_version: topic.partition(number).map_or(0, |partition| partition.state_version),
+        state: decision.state,
+        kind: decision.kind,
+    }
+}
+
+/// Whether something changed that may matter to every partition.
+fn rules_for_all_changed(seen: &MetadataImage, image: &MetadataImage) -> bool {
+    seen.brokers != image.brokers
+        || seen.default_broker_overrides() != image.default_broker_overrides()
+}
+
+fn topic_changed(seen: &MetadataImage, image: &MetadataImage, topic: &Arc<TopicImage>) -> bool {
+    let is_same = seen.topics.get(&topic.name).is_some_and(|before| Arc::ptr_eq(before, topic));
+    let configs = |image: &MetadataImage| image.topic_configs.get(&topic.name).cloned();
+    !is_same || configs(seen).map(|c| c.node_version) != configs(image).map(|c| c.node_version)
+}
+
+/// The rules of a topic, as this broker's file and the settings in the tree have them.
+pub fn rules_of(config: &BrokerConfig, image: &MetadataImage, topic: &str) -> Rules {
+    let all = image.default_broker_overrides();
+    let own = Overrides::new();
+    let config = TopicConfig::effective(&image.topic_overrides(topic), &config.layers(&own, &all));
+    Rules {
+        min_insync_replicas: usize::try_from(config.min_insync_replicas).unwrap_or(1),
+        unclean_allowed: config.unclean_leader_election_enable,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metadata::image::{BrokerImage, TopicImage};
-    use ottla_common::types::{Uuid, Zxid};
-
-    /// Broker 1 and 2 (registered at zxids 10 and 20) and one partition on both, led by 1.
-    fn cluster(live: &[(i32, i64)], isr: &[i32], leader: Option<i32>) -> MetadataImage {
-        let mut image = MetadataImage::default();
-        for (id, broker_epoch) in live {
-            let id = BrokerId(*id);
-            let broker = BrokerImage {
-                id,
-                broker_epoch: *broker_epoch,
-                listeners: Vec::new(),
-                rack: None,
-                shutting_down: false,
-            };
-            image.brokers.insert(id, Arc::new(broker));
-        }
-        let partition = PartitionImage {
-            replicas: vec![BrokerId(1), BrokerId(2)],
-            isr: isr.iter().copied().map(BrokerId).collect(),
-            leader: leader.map(BrokerId),
-            leader_epoch: 4,
-            state_mzxid: Zxid(50),
-            ..PartitionImage::default()
-        };
-        let name: Arc<str> = "orders".into();
-        let topic = TopicImage {
-            name: name.clone(),
-            id: Uuid([1; 16]),
-            partitions: vec![partition],
-            node_version: 0,
-        };
-        image.topics.insert(name, Arc::new(topic));
-        image
-    }
-
-    fn states(image: &MetadataImage) -> Vec<(Option<i32>, i32, Vec<i32>)> {
-        let elections = needed_elections(image, 3);
-        let state = |e: &Election| {
-            let isr = e.state.isr.iter().map(|b| b.0).collect();
-            (e.state.leader.map(|b| b.0), e.state.leader_epoch, isr)
-        };
-        elections.iter().map(state).collect()
-    }
-
-    #[test]
-    fn a_leader_in_good_standing_stays() {
-        assert_eq!(states(&cluster(&[(1, 10), (2, 20)], &[1, 2], Some(1))), []);
-    }
-
-    #[test]
-    fn a_dead_leader_is_followed_by_the_next_in_sync_replica() {
-        let image = cluster(&[(2, 20)], &[1, 2], Some(1));
-        assert_eq!(states(&image), [(Some(2), 5, vec![2])]);
-    }
-
-    #[test]
-    fn the_last_in_sync_replica_stays_on_record_when_it_dies() {
-        assert_eq!(states(&cluster(&[(2, 20)], &[1], Some(1))), [(None, 5, vec![1])]);
-        assert_eq!(states(&cluster(&[(2, 20)], &[1], None)), [], "and that is written once");
-    }
-
-    #[test]
-    fn it_leads_again_when_it_comes_back() {
-        let image = cluster(&[(1, 60), (2, 20)], &[1], None);
-        assert_eq!(states(&image), [(Some(1), 5, vec![1])]);
-    }
-
-    #[test]
-    fn a_leader_that_bounced_unseen_gets_a_new_epoch() {
-        let image = cluster(&[(1, 60), (2, 20)], &[1, 2], Some(1));
-        assert_eq!(states(&image), [(Some(1), 5, vec![1, 2])]);
-    }
-}
+mod tests;

@@ -10,8 +10,14 @@
 pub mod admin;
 pub mod campaign;
 pub mod configs;
+mod departure;
 pub mod election;
+mod features;
 pub mod internal_topics;
 pub mod leaders;
+pub mod movements;
 pub mod placement;
 pub mod producer_ids;
+pub mod reassignment;
+mod unregistration;
+pub mod writes;

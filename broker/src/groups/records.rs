@@ -9,6 +9,7 @@ use ottla_common::kafka::messages::records::group_metadata::{
 use ottla_common::kafka::messages::records::offset_commit::{OffsetCommitKey, OffsetCommitValue};
 use ottla_common::kafka::wire::{Decode, Reader, WireError};
 
+use super::consumer::records::ConsumerGroupRecord;
 use crate::internal_topics::Record;
 
 /// The version that groups are written in: Kafka's highest without compact fields.
@@ -27,6 +28,8 @@ pub enum GroupRecord {
     Offset(OffsetCommitKey, Option<OffsetCommitValue>),
     /// A classic group, or that it is gone.
     Classic(GroupMetadataKey, Option<GroupMetadataValue>),
+    /// One of a consumer group.
+    Consumer(ConsumerGroupRecord),
     /// Another type of record: of another kind of group, or of the future.
     Other {
         /// The key's type.
@@ -50,7 +53,10 @@ impl GroupRecord {
             GroupMetadataKey::TYPE => {
                 Self::Classic(GroupMetadataKey::decode(&mut key, 0)?, value(record.value.as_ref())?)
             }
-            kind => Self::Other { kind },
+            kind => match ConsumerGroupRecord::decode(record)? {
+                Some(record) => Self::Consumer(record),
+                None => Self::Other { kind },
+            },
         })
     }
 
@@ -70,6 +76,7 @@ impl GroupRecord {
             Self::Classic(key, Some(value)) => {
                 Record::new((GroupMetadataKey::TYPE, key), (GROUP_VERSION, value))
             }
+            Self::Consumer(record) => record.encode(),
             Self::Other { .. } => Err(WireError::UnsupportedVersion("record of a group", -1)),
         }
     }

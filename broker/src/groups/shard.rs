@@ -1,8 +1,10 @@
 //! The groups of one partition of `__consumer_offsets`, of all kinds, with their offsets: the one
 //! machine that the runtime drives. Requests find their group here.
 
+mod consumers;
 mod expiry;
 mod look;
+mod migration;
 mod offset_requests;
 
 use std::collections::BTreeMap;
@@ -17,8 +19,11 @@ use ottla_common::kafka::messages::records::group_metadata::{
     GroupMetadataKey, GroupMetadataValue,
 };
 use ottla_common::kafka::messages::sync_group::{SyncGroupRequest, SyncGroupResponse};
+use ottla_common::types::BrokerId;
 
+use self::consumers::carry_out;
 use super::classic::{ClassicGroup, Joining, MemberId, leave_response, sync_error};
+use super::consumer::{ConsumerGroup, ConsumerGroupSettings, MemberTimer};
 use super::offsets::Offsets;
 use super::records::GroupRecord;
 use super::settings::GroupSettings;
@@ -38,6 +43,10 @@ pub enum GroupTimer {
     Join(Arc<str>),
     /// The time to send SyncGroup is up.
     Sync(Arc<str>),
+    /// A consumer group has become a classic one: its members are to join it.
+    Downgraded(Arc<str>),
+    /// A member of a consumer group is out of time.
+    Consumer(Arc<str>, MemberTimer),
     /// Expired offsets are looked for.
     Expiry,
 }
@@ -81,11 +90,16 @@ impl Scene<'_> {
 pub enum Group {
     /// Of the classic protocol, or one that only has offsets.
     Classic(ClassicGroup),
+    /// Of the consumer protocol.
+    Consumer(ConsumerGroup),
 }
 
 /// The groups of one partition.
 pub struct GroupShard {
     settings: Arc<GroupSettings>,
+    consumer_settings: Arc<ConsumerGroupSettings>,
+    /// On which broker it is, whose dynamic configs then hold.
+    broker_id: Option<BrokerId>,
     groups: BTreeMap<Arc<str>, Group>,
     offsets: Offsets,
     /// All of the log has been replayed.
@@ -96,7 +110,20 @@ impl GroupShard {
     /// A shard without groups.
     pub fn new(settings: Arc<GroupSettings>) -> Self {
         let (groups, offsets) = (BTreeMap::new(), Offsets::default());
-        Self { settings, groups, offsets, is_loaded: false }
+        let consumer_settings = Arc::default();
+        Self { settings, consumer_settings, broker_id: None, groups, offsets, is_loaded: false }
+    }
+
+    /// The same with other settings of consumer groups.
+    #[must_use]
+    pub fn with_consumer_settings(self, consumer_settings: Arc<ConsumerGroupSettings>) -> Self {
+        Self { consumer_settings, ..self }
+    }
+
+    /// The same on this broker.
+    #[must_use]
+    pub fn on_broker(self, broker_id: BrokerId) -> Self {
+        Self { broker_id: Some(broker_id), ..self }
     }
 
     /// A group.
@@ -127,6 +154,15 @@ impl GroupShard {
             return joining.refuse(ErrorCode::InvalidSessionTimeout, scene);
         }
         let group_id = request.group_id.as_str();
+        if let Some(Group::Consumer(group)) = self.groups.get(group_id) {
+            if !group.is_empty() {
+                return self.join_consumers(joining, scene.turn);
+            }
+            // It makes room for a classic one.
+            carry_out(group_id, group.remove_group(), scene.turn);
+            let (id, now_ms): (Arc<str>, _) = (group_id.into(), scene.turn.now().wall_time_ms);
+            self.groups.insert(id.clone(), Group::Classic(ClassicGroup::new(id, now_ms)));
+        }
         if !self.groups.contains_key(group_id) {
             if !joining.is_new() {
                 return joining.refuse(ErrorCode::UnknownMemberId, scene);
@@ -139,7 +175,8 @@ impl GroupShard {
         }
         match self.groups.get_mut(group_id) {
             Some(Group::Classic(group)) => group.join(joining, scene),
-            None => {}
+            // One with members has got them above.
+            Some(Group::Consumer(_)) | None => {}
         }
     }
 
@@ -155,6 +192,7 @@ impl GroupShard {
         }
         match self.groups.get_mut(request.group_id.as_str()) {
             Some(Group::Classic(group)) => group.sync(request, ticket, scene),
+            Some(Group::Consumer(_)) => self.sync_consumers(request, ticket, scene.turn),
             None => refuse(ErrorCode::UnknownMemberId, scene),
         }
     }
@@ -175,6 +213,7 @@ impl GroupShard {
         }
         match self.groups.get_mut(request.group_id.as_str()) {
             Some(Group::Classic(group)) => group.heartbeat(request, scene),
+            Some(Group::Consumer(_)) => self.heartbeat_consumers(request, scene.turn),
             None => Err(ErrorCode::UnknownMemberId),
         }
     }
@@ -197,6 +236,7 @@ impl GroupShard {
         let unknown = Some(ErrorCode::UnknownMemberId);
         Ok(match self.groups.get_mut(group_id) {
             Some(Group::Classic(group)) => group.leave(members, scene),
+            Some(Group::Consumer(_)) => self.leave_consumers(group_id, members, scene.turn),
             None => members.iter().map(|member| leave_response(member, unknown)).collect(),
         })
     }
@@ -209,9 +249,21 @@ impl GroupShard {
         }
     }
 
+    /// The records of a classic group in the place of a consumer group were written.
+    fn downgraded(&mut self, id: &str, turn: &mut Turn<Self>) {
+        let settings = self.settings.clone();
+        let scene = &mut Scene { settings: &settings, turn };
+        if let Some(Group::Classic(group)) = self.groups.get_mut(id) {
+            group.meet(scene);
+        }
+    }
+
     fn replay_classic(&mut self, id: &str, value: Option<&GroupMetadataValue>) {
         let Some(value) = value else {
-            self.groups.remove(id);
+            // A consumer group in its place has records of its own.
+            if matches!(self.groups.get(id), Some(Group::Classic(_))) {
+                self.groups.remove(id);
+            }
             return;
         };
         match self.groups.get_mut(id) {
@@ -240,6 +292,7 @@ impl StateMachine for GroupShard {
             Ok(GroupRecord::Classic(key, value)) => {
                 self.replay_classic(&key.group, value.as_ref());
             }
+            Ok(GroupRecord::Consumer(record)) => self.replay_consumers(&record),
             Ok(GroupRecord::Other { kind }) => {
                 tracing::debug!(kind, offset = place.offset, "a record of an unknown type");
             }
@@ -266,14 +319,19 @@ impl StateMachine for GroupShard {
         for group in self.groups.values_mut() {
             match group {
                 Group::Classic(group) => group.loaded(scene),
+                Group::Consumer(_) => {}
             }
         }
+        self.consumers_loaded(turn);
         turn.set_timer_in(GroupTimer::Expiry, settings.offsets_retention_check_interval_ms);
     }
 
     fn due(&mut self, timer: GroupTimer, turn: &mut Turn<Self>) {
-        if timer == GroupTimer::Expiry {
-            return self.expire(turn);
+        match &timer {
+            GroupTimer::Expiry => return self.expire(turn),
+            GroupTimer::Downgraded(id) => return self.downgraded(id, turn),
+            GroupTimer::Consumer(id, timer) => return self.consumer_due(id, timer, turn),
+            _ => {}
         }
         let settings = self.settings.clone();
         let scene = &mut Scene { settings: &settings, turn };
@@ -286,11 +344,17 @@ impl StateMachine for GroupShard {
             GroupTimer::Session(_, member) => group.session_timeout(member, scene),
             GroupTimer::Join(_) => group.join_timeout(scene),
             GroupTimer::Sync(_) => group.sync_timeout(scene),
-            GroupTimer::Expiry => {}
+            GroupTimer::Expiry | GroupTimer::Downgraded(_) | GroupTimer::Consumer(..) => {}
         }
     }
 
     fn topics_changed(&mut self, changes: &TopicChanges, turn: &mut Turn<Self>) {
         self.forget_topics(&changes.deleted, turn);
+        for group in self.groups.values_mut() {
+            if let Group::Consumer(group) = group {
+                let deleted = changes.deleted.iter().map(|(name, _)| &**name);
+                group.topics_changed(changes.changed.iter().map(|name| &**name).chain(deleted));
+            }
+        }
     }
 }

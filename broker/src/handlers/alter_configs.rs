@@ -1,13 +1,13 @@
 //! AlterConfigs (key 33), versions 0 to 2.
 //!
 //! Behaviour:
-//! - Replaces everything that is set for a topic, this broker or all brokers by what the request
-//!   has.
+//! - Replaces everything that is set for a topic, a group, a subscription to clients' metrics, this
+//!   broker or all brokers by what the request has.
 //! - A resource that is named twice is INVALID_REQUEST.
 //!
 //! Version notes: 2 flexible. Deprecated in favour of IncrementalAlterConfigs, and still used.
 //!
-//! Missing: broker loggers, client metrics and groups are INVALID_REQUEST.
+//! Missing: broker loggers are INVALID_REQUEST.
 
 use std::collections::BTreeSet;
 

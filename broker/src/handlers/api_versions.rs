@@ -12,17 +12,24 @@
 //! the cluster and node that the client means (KIP-1242), REBOOTSTRAP_REQUIRED if it has found
 //! another.
 //!
-//! Missing: features. None is finalized: `group.version` and `transaction.version` come with the
-//! groups and transactions that they stand for.
+//! Features: see [`crate::metadata::features`]; UpdateFeatures sets their levels.
+//!
+//! Missing: `transaction.version`, which comes with transactions.
 
-use ottla_common::kafka::messages::api_versions::response::ApiVersion;
+use ottla_common::kafka::messages::api_versions::response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use ottla_common::kafka::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use ottla_common::kafka::request::RequestHeader;
 use ottla_common::kafka::{ApiKey, ErrorCode};
 
 use super::context::{Answer, Context};
 use super::{APIS, Api};
+use crate::metadata::features::FEATURES;
 use crate::network::{ClientSoftware, Close, Reply};
+
+/// The first version that may tell of features whose least version is 0 (KAFKA-17011).
+const MINIMUM_ZERO_FROM: i16 = 4;
 
 /// Serves a request.
 pub fn handle(context: &Context, request: ApiVersionsRequest) -> ApiVersionsResponse {
@@ -38,7 +45,32 @@ pub fn handle(context: &Context, request: ApiVersionsRequest) -> ApiVersionsResp
     }
     ApiVersionsResponse {
         api_keys: APIS.iter().map(range).collect(),
+        supported_features: supported_features(context.version()),
+        finalized_features_epoch: context.image.features.epoch,
+        finalized_features: context.image.features.finalized().map(finalized).collect(),
         ..ApiVersionsResponse::default()
+    }
+}
+
+fn supported_features(version: i16) -> Vec<SupportedFeatureKey> {
+    let told = FEATURES
+        .iter()
+        .filter(|feature| version >= MINIMUM_ZERO_FROM || feature.levels.0 > 0)
+        .map(|feature| SupportedFeatureKey {
+            name: feature.name.into(),
+            min_version: feature.levels.0,
+            max_version: feature.levels.1,
+            ..SupportedFeatureKey::default()
+        });
+    told.collect()
+}
+
+fn finalized((name, level): (&str, i16)) -> FinalizedFeatureKey {
+    FinalizedFeatureKey {
+        name: name.into(),
+        max_version_level: level,
+        min_version_level: level,
+        ..FinalizedFeatureKey::default()
     }
 }
 

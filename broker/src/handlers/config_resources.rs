@@ -1,4 +1,5 @@
-//! What the config APIs name by a type and a name: topics, this broker, all brokers.
+//! What the config APIs name by a type and a name: topics, groups, subscriptions to clients'
+//! metrics, this broker, all brokers.
 
 use ottla_common::kafka::ErrorCode;
 use ottla_common::types::BrokerId;
@@ -25,6 +26,10 @@ pub const GROUP: i8 = 32;
 pub enum ConfigResource<'a> {
     /// A topic, which need not be there.
     Topic(&'a str),
+    /// A group, which need not be there.
+    Group(&'a str),
+    /// A subscription to clients' metrics, which need not be there.
+    ClientMetrics(&'a str),
     /// This broker.
     ThisBroker,
     /// What is set for all brokers.
@@ -52,7 +57,13 @@ pub fn resource<'a>(
             )),
             Err(_) => invalid(format!("Broker id must be an integer, but it is: {name}")),
         },
-        BROKER_LOGGER | CLIENT_METRICS | GROUP => {
+        GROUP if name.is_empty() => invalid("Default group resources are not allowed.".to_owned()),
+        GROUP => Ok(ConfigResource::Group(name)),
+        CLIENT_METRICS if name.is_empty() => {
+            invalid("Client metrics subscription name must not be empty".to_owned())
+        }
+        CLIENT_METRICS => Ok(ConfigResource::ClientMetrics(name)),
+        BROKER_LOGGER => {
             invalid(format!("This broker has no configs of resource type {resource_type}."))
         }
         other => invalid(format!("Unknown resource type {other}")),
@@ -97,6 +108,18 @@ pub async fn change(
                 return Err((ErrorCode::UnknownTopicOrPartition, text));
             }
             admin.alter_topic_config(topic, &change, validate_only).await
+        }
+        ConfigResource::Group(group) => {
+            if !context.is_authorized(Operation::AlterConfigs, Resource::Group(group)) {
+                return denied(ErrorCode::GroupAuthorizationFailed);
+            }
+            admin.alter_group_config(group, &change, validate_only).await
+        }
+        ConfigResource::ClientMetrics(name) => {
+            if !context.is_authorized(Operation::AlterConfigs, Resource::Cluster) {
+                return denied(ErrorCode::ClusterAuthorizationFailed);
+            }
+            admin.alter_client_metrics_config(name, &change, validate_only).await
         }
         broker => {
             if !context.is_authorized(Operation::AlterConfigs, Resource::Cluster) {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use ottla_common::clock::Clock;
 use ottla_common::cluster_tree::Endpoint;
 use ottla_common::kafka::frame::EncodedFrame;
 use ottla_common::kafka::request::RequestHeader;
@@ -16,9 +17,12 @@ use crate::controller::producer_ids::ProducerIds;
 use crate::groups::Groups;
 use crate::metadata::image::{BrokerImage, MetadataImage};
 use crate::metadata::watcher::ImageHandle;
+use crate::metrics::Metrics;
 use crate::network::{Close, ConnectionInfo, Reply};
 use crate::replication::fetch_sessions::{FetchSessions, SessionLimits};
 use crate::replication::replica_manager::ReplicaManager;
+use crate::security::inter_broker::Secret;
+use crate::telemetry::ClientTelemetry;
 
 /// The parts of a broker that answer requests.
 pub struct Parts {
@@ -38,6 +42,12 @@ pub struct Parts {
     pub fetch_sessions: FetchSessions,
     /// The groups that this broker keeps.
     pub groups: Groups,
+    /// What brokers prove to know.
+    pub secret: Secret,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What clients tell of themselves.
+    pub telemetry: ClientTelemetry,
 }
 
 impl Parts {
@@ -46,13 +56,20 @@ impl Parts {
         config: Arc<BrokerConfig>,
         image: ImageHandle,
         replicas: Arc<ReplicaManager>,
-        (admin, producer_ids, groups): (Arc<ClusterAdmin>, Arc<ProducerIds>, Groups),
+        (admin, producer_ids, groups, secret): (
+            Arc<ClusterAdmin>,
+            Arc<ProducerIds>,
+            Groups,
+            Secret,
+        ),
     ) -> Self {
         let slots = config.network.max_incremental_fetch_session_cache_slots;
         let limits = SessionLimits {
             sessions_max: usize::try_from(slots).unwrap_or(usize::MAX),
             ..SessionLimits::default()
         };
+        let telemetry_size_max = config.network.telemetry_max_bytes;
+        let telemetry_size_max = usize::try_from(telemetry_size_max).unwrap_or(usize::MAX);
         Self {
             broker_id: config.broker_id,
             config,
@@ -62,6 +79,9 @@ impl Parts {
             producer_ids,
             fetch_sessions: FetchSessions::new(limits),
             groups,
+            secret,
+            metrics: Arc::default(),
+            telemetry: ClientTelemetry::new(Clock::system(), telemetry_size_max),
         }
     }
 }

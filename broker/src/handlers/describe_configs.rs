@@ -1,15 +1,17 @@
 //! DescribeConfigs (key 32), versions 1 to 4.
 //!
 //! Behaviour:
-//! - Every config of a topic or of this broker, with its value, where that comes from, what it
-//!   hides, and on demand its documentation; or those of them that are named.
+//! - Every config of a topic, a group, a subscription to clients' metrics or of this broker, with
+//!   its value, where that comes from, what it hides, and on demand its documentation; or those of
+//!   them that are named.
 //! - The broker resource with the empty name is what is set at run time for all brokers. Another
 //!   broker's configs are that broker's to tell.
 //!
 //! Version notes: 1 sources and synonyms (KIP-226); 3 types and documentation (KIP-569); 4
 //! flexible.
 //!
-//! Missing: broker loggers, client metrics and groups are INVALID_REQUEST.
+//! Missing: broker loggers are INVALID_REQUEST; of groups, what is for consumer
+//! groups alone.
 
 use ottla_common::kafka::ErrorCode;
 use ottla_common::kafka::messages::describe_configs::request::DescribeConfigsResource;
@@ -24,7 +26,10 @@ use super::authorization::{Operation, Resource};
 use super::config_resources::{ConfigResource, resource};
 use super::context::Context;
 use super::topics::UNKNOWN_TOPIC;
-use crate::config::describe::{ConfigEntry, describe_all_brokers, describe_broker, describe_topic};
+use crate::config::client_metrics;
+use crate::config::describe::{
+    ConfigEntry, describe_all_brokers, describe_broker, describe_group, describe_topic,
+};
 
 /// Serves a request.
 pub fn handle(context: &Context, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
@@ -70,6 +75,18 @@ fn entries(
                 return Err((ErrorCode::UnknownTopicOrPartition, UNKNOWN_TOPIC.to_owned()));
             }
             Ok(describe_topic(&image.topic_overrides(name), &layers))
+        }
+        ConfigResource::Group(group) => {
+            if !context.is_authorized(Operation::DescribeConfigs, Resource::Group(group)) {
+                return Err((ErrorCode::GroupAuthorizationFailed, String::new()));
+            }
+            Ok(describe_group(&image.group_overrides(group), &layers))
+        }
+        ConfigResource::ClientMetrics(name) => {
+            if !context.is_authorized(Operation::DescribeConfigs, Resource::Cluster) {
+                return Err((ErrorCode::ClusterAuthorizationFailed, String::new()));
+            }
+            Ok(client_metrics::describe(&image.client_metrics_overrides(name)))
         }
         ConfigResource::AllBrokers => Ok(describe_all_brokers(&layers)),
         ConfigResource::ThisBroker => Ok(describe_broker(&layers)),

@@ -3,7 +3,8 @@
 //! Behaviour:
 //! - Tells of classic groups: state, protocol, members. What members have joined with is told of
 //!   stable groups only, as in Kafka.
-//! - A group that is not there is in state Dead.
+//! - A group that is not there, or is of the consumer protocol, is in state Dead; those are told
+//!   of by ConsumerGroupDescribe.
 //!
 //! Version notes: 3 authorized operations; 4 static members; 5 flexible; 6 GROUP_ID_NOT_FOUND, with
 //! messages (KIP-1043).
@@ -35,7 +36,7 @@ pub fn handle(context: Context, request: DescribeGroupsRequest) -> Result<Reply,
         if request.include_authorized_operations { GROUP_OPERATIONS } else { i32::MIN };
     let looking = request.groups.iter().map(|id| {
         let pending = if context.is_authorized(Operation::Describe, Resource::Group(id)) {
-            context.read_group(id, |shard| shard.describe(id))
+            context.read_group(id, |shard| (shard.describe(id), shard.group(id).is_some()))
         } else {
             Err(ErrorCode::GroupAuthorizationFailed)
         };
@@ -45,8 +46,8 @@ pub fn handle(context: Context, request: DescribeGroupsRequest) -> Result<Reply,
     reply_when_all(&context, looking, move |seen| {
         let groups = seen.into_iter().map(|(id, result)| {
             let group = match result {
-                Ok(Some(group)) => described(group),
-                Ok(None) => missing(&id, version),
+                Ok((Some(group), _)) => described(group),
+                Ok((None, is_there)) => missing(&id, version, is_there),
                 Err(error) => {
                     GroupResponse { error_code: error.code(), ..GroupResponse::default() }
                 }
@@ -81,14 +82,15 @@ fn described_member(member: DescribedMember) -> MemberResponse {
     }
 }
 
-fn missing(id: &KafkaString, version: i16) -> GroupResponse {
+fn missing(id: &KafkaString, version: i16, is_there: bool) -> GroupResponse {
     let dead = GroupResponse { group_state: "Dead".into(), ..GroupResponse::default() };
     if version < NOT_FOUND_FROM {
         return dead;
     }
+    let what = if is_there { "is not a classic group" } else { "not found" };
     GroupResponse {
         error_code: ErrorCode::GroupIdNotFound.code(),
-        error_message: Some(format!("Group {id} not found.").into()),
+        error_message: Some(format!("Group {id} {what}.").into()),
         ..dead
     }
 }

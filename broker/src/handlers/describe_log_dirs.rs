@@ -4,11 +4,13 @@
 //! - Each log directory of this broker with the partitions asked for that lie in it (all if null),
 //!   their sizes in bytes, and the size and usable rest of its volume. A failed directory is
 //!   KAFKA_STORAGE_ERROR.
+//! - Future replicas are copies that AlterReplicaLogDirs makes; their lag is how much of the
+//!   replica they have not got yet.
 //!
 //! Version notes: 2 flexible; 3 an error for the whole response; 4 volumes (KIP-827); 5 whether a
 //! directory takes no new replicas.
 //!
-//! Missing: future replicas (AlterReplicaLogDirs) and cordoned directories.
+//! Missing: cordoned directories.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,10 +43,15 @@ pub fn handle(context: &Context, request: DescribeLogDirsRequest) -> DescribeLog
         asked.as_ref().is_none_or(|asked| asked.contains(&(&partition.topic, partition.partition)))
     };
     let manager = context.parts.replicas.logs();
-    let logs = manager.logs();
+    let (logs, futures) = (manager.logs(), manager.futures());
     let results = manager.dirs().iter().map(|dir| {
-        let here = logs.iter().filter(is_asked).filter(|log| log.dir().path() == dir.path());
-        describe(dir, here)
+        let is_here = |log: &&Arc<Log>| log.dir().path() == dir.path() && is_asked(log);
+        let current = logs.iter().filter(is_here).map(|log| (log, describe_log(log)));
+        let futures = futures.iter().filter(is_here).map(|log| {
+            let of = manager.any_log(log.topic_partition());
+            (log, describe_future(log, of.as_deref()))
+        });
+        describe(dir, current.chain(futures))
     });
     DescribeLogDirsResponse { results: results.collect(), ..DescribeLogDirsResponse::default() }
 }
@@ -56,7 +63,28 @@ fn asked_partitions(topics: &[DescribableLogDirTopic]) -> BTreeSet<(&str, i32)> 
     partitions.collect()
 }
 
-fn describe<'a>(dir: &LogDir, logs: impl Iterator<Item = &'a Arc<Log>>) -> DescribeLogDirsResult {
+fn describe_log(log: &Log) -> DescribeLogDirsPartition {
+    DescribeLogDirsPartition {
+        partition_index: log.topic_partition().partition,
+        partition_size: i64::try_from(log.size_bytes()).unwrap_or(i64::MAX),
+        offset_lag: (log.high_watermark() - log.log_end_offset()).max(0),
+        ..DescribeLogDirsPartition::default()
+    }
+}
+
+fn describe_future(future: &Log, of: Option<&Log>) -> DescribeLogDirsPartition {
+    let end_offset = of.map_or(future.log_end_offset(), Log::log_end_offset);
+    DescribeLogDirsPartition {
+        offset_lag: (end_offset - future.log_end_offset()).max(0),
+        is_future_key: true,
+        ..describe_log(future)
+    }
+}
+
+fn describe<'a>(
+    dir: &LogDir,
+    logs: impl Iterator<Item = (&'a Arc<Log>, DescribeLogDirsPartition)>,
+) -> DescribeLogDirsResult {
     let result = DescribeLogDirsResult {
         log_dir: dir.path().to_string_lossy().into_owned().into(),
         ..DescribeLogDirsResult::default()
@@ -66,14 +94,8 @@ fn describe<'a>(dir: &LogDir, logs: impl Iterator<Item = &'a Arc<Log>>) -> Descr
         return DescribeLogDirsResult { error_code, ..result };
     }
     let mut topics: BTreeMap<&str, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
-    for log in logs {
-        let partition = log.topic_partition();
-        topics.entry(&partition.topic).or_default().push(DescribeLogDirsPartition {
-            partition_index: partition.partition,
-            partition_size: i64::try_from(log.size_bytes()).unwrap_or(i64::MAX),
-            offset_lag: (log.high_watermark() - log.log_end_offset()).max(0),
-            ..DescribeLogDirsPartition::default()
-        });
+    for (log, described) in logs {
+        topics.entry(&log.topic_partition().topic).or_default().push(described);
     }
     let volume = dir.volume_bytes();
     let size = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);

@@ -6,6 +6,12 @@
 //!   size.
 //! - While there are fewer than `min_bytes`, the request waits up to `max_wait_ms` for more; an
 //!   error or a divergence is told at once.
+//! - Followers read everything up to the log's end, and what they say of their own logs moves the
+//!   high watermark and the ISR. Who says to be a replica must have proved to be that broker, in
+//!   the life that the cluster knows; otherwise it is CLUSTER_AUTHORIZATION_FAILED, and nothing
+//!   moves. A follower's fetch that is waiting is answered with nothing when its next one comes.
+//! - A follower serves consumers what it knows to be committed, from version 11 on; a leader names
+//!   one in the consumer's rack if `replica.selector.class` is Kafka's rack-aware one (KIP-392).
 //! - Incremental sessions (KIP-227). The records are not copied: the reply refers to the log's
 //!   files.
 //!
@@ -14,9 +20,9 @@
 //! (KIP-903); 16 new leaders (KIP-951); 17 directory ids; 18 the replica's high watermark
 //! (KIP-1166).
 //!
-//! Missing: fetches of followers (a replica id is CLUSTER_AUTHORIZATION_FAILED, since clients are
-//! not yet told from brokers) and reading from followers (no preferred read replica).
+//! Missing: nothing that clients use.
 
+mod follower;
 mod read;
 
 use std::time::Duration;
@@ -48,10 +54,15 @@ const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 /// Serves a request.
 pub fn handle(context: Context, request: FetchRequest) -> Result<Reply, Close> {
     let answer = context.answer();
-    if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
-        return refuse(answer, &request, ErrorCode::ClusterAuthorizationFailed);
-    }
+    let follower = match follower::of(&context, &request) {
+        Ok(follower) => follower,
+        Err(error) => return refuse(answer, &request, error),
+    };
     let limits = Limits::new(&context, &request);
+    if let Some(follower) = follower {
+        return follower::serve(context, request, (follower, limits));
+    }
+    let rack = read::rack_of(&context, &request);
     let session_request = session_request(&context, request);
     let begun = context.parts.fetch_sessions.begin(
         session_request,
@@ -62,7 +73,7 @@ pub fn handle(context: Context, request: FetchRequest) -> Result<Reply, Close> {
         Ok(session) => session,
         Err(error) => return whole_error(answer, error).map(Reply::Now),
     };
-    let fetching = Fetching::new(context, session, limits);
+    let fetching = Fetching::new(context, session, limits, rack);
     let read = fetching.read();
     if limits.wait.is_zero() || read.is_enough(limits.min_bytes) || fetching.is_empty() {
         return fetching.respond(read).map(Reply::Now);

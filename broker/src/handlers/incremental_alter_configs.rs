@@ -1,13 +1,14 @@
 //! IncrementalAlterConfigs (key 44), versions 0 to 1 (KIP-339).
 //!
 //! Behaviour:
-//! - Sets and removes single configs of a topic, this broker or all brokers, and adds to and takes
-//!   from lists. All changes of a resource are made, or none.
+//! - Sets and removes single configs of a topic, a group, a subscription to clients' metrics, this
+//!   broker or all brokers, and adds to and takes from lists. All changes of a resource are made,
+//!   or none.
 //! - A resource that is named twice is INVALID_REQUEST.
 //!
 //! Version notes: 1 flexible.
 //!
-//! Missing: broker loggers, client metrics and groups are INVALID_REQUEST.
+//! Missing: broker loggers are INVALID_REQUEST.
 
 use std::collections::BTreeSet;
 

@@ -1,12 +1,14 @@
 //! ListConfigResources (key 74), versions 0 to 1 (KIP-1142).
 //!
 //! Behaviour:
-//! - What has configs, of the types asked for, all if none is named: topics and brokers.
+//! - What has configs, of the types asked for, all if none is named: topics, brokers, groups
+//!   that have some of their own, and subscriptions to clients' metrics.
 //!
 //! Version notes: 0 was ListClientMetricsResources (KIP-1000); 1 types.
 //!
-//! Missing: client metrics, groups and broker loggers, of which there are none.
+//! Missing: broker loggers.
 
+use ottla_common::cluster_tree::ConfigKind;
 use ottla_common::kafka::ErrorCode;
 use ottla_common::kafka::messages::list_config_resources::response::ConfigResource;
 use ottla_common::kafka::messages::list_config_resources::{
@@ -47,6 +49,13 @@ pub fn handle(
     }
     if asked.contains(&TOPIC) {
         context.image.topics.keys().for_each(|name| list(TOPIC, name.clone().into()));
+    }
+    for (kind, resource_type) in
+        [(ConfigKind::Groups, GROUP), (ConfigKind::ClientMetrics, CLIENT_METRICS)]
+    {
+        let configs = context.image.other_configs.iter().filter(|_| asked.contains(&resource_type));
+        let set = configs.filter(|((of, _), set)| *of == kind && !set.value.is_empty());
+        set.for_each(|((_, name), _)| list(resource_type, name.as_str().into()));
     }
     ListConfigResourcesResponse { config_resources, ..ListConfigResourcesResponse::default() }
 }

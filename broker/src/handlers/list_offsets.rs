@@ -6,9 +6,10 @@
 //! - No such offset is offset -1 without an error.
 //! - A partition that is asked for twice is INVALID_REQUEST.
 //!
-//! Version notes: 2 isolation level; 4 leader epochs; 6 flexible; 7 largest timestamp -3 (KIP-734);
-//! 8 earliest local -4 (KIP-405); 9 latest tiered -5 (KIP-1005); 10 timeout; 11 earliest pending
-//! upload -6 (KIP-1023). A special timestamp below its version is UNSUPPORTED_VERSION.
+//! Version notes: 2 isolation level; 4 leader epochs; 5 OFFSET_NOT_AVAILABLE; 6 flexible; 7 largest
+//! timestamp -3 (KIP-734); 8 earliest local -4 (KIP-405); 9 latest tiered -5 (KIP-1005); 10
+//! timeout; 11 earliest pending upload -6 (KIP-1023). A special timestamp below its version is
+//! UNSUPPORTED_VERSION.
 //!
 //! Missing: tiered storage, hence -5 and -6 find nothing.
 
@@ -29,6 +30,9 @@ use crate::replication::partition::{FoundOffset, Isolation};
 
 /// The special timestamps from the second on, with the versions that have them.
 const SPECIAL_TIMESTAMPS: [(i64, i16); 6] = [(-1, 1), (-2, 1), (-3, 7), (-4, 8), (-5, 9), (-6, 11)];
+
+/// The first version in which a new leader says that it does not know yet what is committed.
+const OFFSET_NOT_AVAILABLE_FROM: i16 = 5;
 
 /// Serves a request.
 pub fn handle(context: &Context, request: ListOffsetsRequest) -> ListOffsetsResponse {
@@ -70,7 +74,13 @@ fn find(
     }
     let partition = context.parts.replicas.partition(topic, asked.partition_index)?;
     partition.check_leader_epoch(asked.current_leader_epoch)?;
-    partition.list_offset(asked.timestamp, isolation)
+    partition.list_offset(asked.timestamp, isolation).map_err(|error| match error {
+        // Clients of earlier versions know this one to mean: ask again (KIP-207).
+        ErrorCode::OffsetNotAvailable if context.version() < OFFSET_NOT_AVAILABLE_FROM => {
+            ErrorCode::LeaderNotAvailable
+        }
+        error => error,
+    })
 }
 
 fn respond(

@@ -15,8 +15,12 @@ pub mod groups;
 pub mod topics;
 
 mod alter_configs;
+mod alter_partition_reassignments;
+mod alter_replica_log_dirs;
 mod api_versions;
 mod config_resources;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -27,9 +31,12 @@ mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_quorum;
 mod describe_topic_partitions;
+mod elect_leaders;
 mod fetch;
 mod find_coordinator;
+mod get_telemetry_subscriptions;
 mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
@@ -38,15 +45,22 @@ mod leave_group;
 mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod push_telemetry;
+mod sasl_authenticate;
+mod sasl_handshake;
 mod sync_group;
+mod unregister_broker;
+mod update_features;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use ottla_common::kafka::ApiKey;
 use ottla_common::kafka::request::{Request, RequestHeader};
@@ -102,6 +116,7 @@ pub const APIS: &[Api] = &[
     api(ApiKey::SyncGroup, (0, 5), |c, b| staged(c, b, sync_group::handle)),
     api(ApiKey::DescribeGroups, (0, 6), |c, b| staged(c, b, describe_groups::handle)),
     api(ApiKey::ListGroups, (0, 5), |c, b| staged(c, b, list_groups::handle)),
+    api(ApiKey::SaslHandshake, (0, 1), |c, b| plain(c, b, sasl_handshake::handle)),
     api(ApiKey::ApiVersions, (0, 5), |c, b| plain(c, b, api_versions::handle)),
     api(ApiKey::CreateTopics, (2, 7), |c, b| later(c, b, create_topics::handle)),
     api(ApiKey::DeleteTopics, (1, 6), |c, b| later(c, b, delete_topics::handle)),
@@ -110,15 +125,37 @@ pub const APIS: &[Api] = &[
     api(ApiKey::OffsetForLeaderEpoch, (2, 4), |c, b| plain(c, b, offset_for_leader_epoch::handle)),
     api(ApiKey::DescribeConfigs, (1, 4), |c, b| plain(c, b, describe_configs::handle)),
     api(ApiKey::AlterConfigs, (0, 2), |c, b| later(c, b, alter_configs::handle)),
+    api(ApiKey::AlterReplicaLogDirs, (1, 2), |c, b| later(c, b, alter_replica_log_dirs::handle)),
     api(ApiKey::DescribeLogDirs, (1, 5), |c, b| plain(c, b, describe_log_dirs::handle)),
+    api(ApiKey::SaslAuthenticate, (0, 2), |c, b| plain(c, b, sasl_authenticate::handle)),
     api(ApiKey::CreatePartitions, (0, 3), |c, b| later(c, b, create_partitions::handle)),
     api(ApiKey::DeleteGroups, (0, 3), |c, b| staged(c, b, delete_groups::handle)),
+    api(ApiKey::ElectLeaders, (0, 2), |c, b| later(c, b, elect_leaders::handle)),
     api(ApiKey::IncrementalAlterConfigs, (0, 1), |c, b| {
         later(c, b, incremental_alter_configs::handle)
     }),
+    api(ApiKey::AlterPartitionReassignments, (0, 1), |c, b| {
+        later(c, b, alter_partition_reassignments::handle)
+    }),
+    api(ApiKey::ListPartitionReassignments, (0, 0), |c, b| {
+        plain(c, b, list_partition_reassignments::handle)
+    }),
     api(ApiKey::OffsetDelete, (0, 0), |c, b| staged(c, b, offset_delete::handle)),
+    api(ApiKey::DescribeQuorum, (0, 2), |c, b| later(c, b, describe_quorum::handle)),
+    api(ApiKey::UpdateFeatures, (0, 2), |c, b| later(c, b, update_features::handle)),
     api(ApiKey::DescribeCluster, (0, 2), |c, b| plain(c, b, describe_cluster::handle)),
     api(ApiKey::DescribeProducers, (0, 0), |c, b| plain(c, b, describe_producers::handle)),
+    api(ApiKey::UnregisterBroker, (0, 0), |c, b| later(c, b, unregister_broker::handle)),
+    api(ApiKey::ConsumerGroupHeartbeat, (0, 1), |c, b| {
+        staged(c, b, consumer_group_heartbeat::handle)
+    }),
+    api(ApiKey::ConsumerGroupDescribe, (0, 1), |c, b| {
+        staged(c, b, consumer_group_describe::handle)
+    }),
+    api(ApiKey::GetTelemetrySubscriptions, (0, 0), |c, b| {
+        plain(c, b, get_telemetry_subscriptions::handle)
+    }),
+    api(ApiKey::PushTelemetry, (0, 0), |c, b| plain(c, b, push_telemetry::handle)),
     api(ApiKey::ListConfigResources, (0, 1), |c, b| plain(c, b, list_config_resources::handle)),
     api(ApiKey::DescribeTopicPartitions, (0, 0), |c, b| {
         plain(c, b, describe_topic_partitions::handle)
@@ -234,10 +271,29 @@ impl Dispatch for Handlers {
         header: RequestHeader,
         body: Reader,
     ) -> Result<Reply, Close> {
-        match self.serve(connection, header, body) {
+        let (key, began) = (header.api_key, Instant::now());
+        let reply = match self.serve(connection, header, body) {
             Served::Now(result) => result,
             Served::Later(future) => future.await,
-        }
+        }?;
+        let metrics = Arc::clone(&self.parts.metrics);
+        let observe = move || {
+            let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            if let Some(took) = metrics.requests(key) {
+                took.observe_micros(micros);
+            }
+        };
+        Ok(match reply {
+            Reply::Later(waiting) => Reply::Later(Box::pin(async move {
+                let frame = waiting.await;
+                observe();
+                frame
+            })),
+            reply => {
+                observe();
+                reply
+            }
+        })
     }
 }
 

@@ -42,6 +42,7 @@ pub fn handle(context: Context, request: OffsetCommitRequest) -> Result<Reply, C
         generation: request.generation_id_or_member_epoch,
         member_id: &request.member_id,
         instance_id: request.group_instance_id.as_deref(),
+        api_version: context.version(),
         retention_ms: request.retention_time_ms,
         offsets: &offsets,
     };

@@ -5,6 +5,7 @@
 //!   offset -1 and no error.
 //! - With `require_stable`, an offset that an open transaction may change is
 //!   UNSTABLE_OFFSET_COMMIT.
+//! - A member of a consumer group has to show its present epoch: STALE_MEMBER_EPOCH.
 //! - The reply waits until what it tells is committed by the partition's in-sync replicas.
 //!
 //! Version notes: 2 null topics mean all, an error for the whole group; 5 leader epochs; 6
@@ -49,7 +50,7 @@ pub fn handle(context: Context, request: OffsetFetchRequest) -> Result<Reply, Cl
     });
     let looking: Vec<_> = looking.collect();
     reply_when_all(&context, looking, move |seen| {
-        let groups = seen.into_iter().map(|(group, result)| match result {
+        let groups = seen.into_iter().map(|(group, result)| match result.and_then(|seen| seen) {
             Ok(topics) => OffsetFetchResponseGroup {
                 group_id: group.group_id,
                 topics,
@@ -84,16 +85,17 @@ fn look(
     context: &Context,
     group: &OffsetFetchRequestGroup,
     require_stable: bool,
-) -> Pending<Vec<OffsetFetchResponseTopics>> {
+) -> Pending<Result<Vec<OffsetFetchResponseTopics>, ErrorCode>> {
     if !context.is_authorized(Operation::Describe, Resource::Group(&group.group_id)) {
         return Err(ErrorCode::GroupAuthorizationFailed);
     }
     context.read_group(&group.group_id, |shard| {
+        shard.check_fetch(&group.group_id, group.member_id.as_deref(), group.member_epoch)?;
         let seen = Seen { context, shard, group_id: &group.group_id, require_stable };
-        match &group.topics {
+        Ok(match &group.topics {
             Some(topics) => topics.iter().map(|topic| seen.asked_topic(topic)).collect(),
             None => seen.all_topics(),
-        }
+        })
     })
 }
 

@@ -54,7 +54,8 @@ struct Uncommitted {
     topic: usize,
     partition: usize,
     handle: Arc<Partition>,
-    end_offset: i64,
+    /// Where the records end, and the leader epoch that they were appended in.
+    end: (i64, i32),
 }
 
 /// Serves a request.
@@ -86,7 +87,7 @@ pub fn handle(context: Context, request: ProduceRequest) -> Result<Reply, Close>
     let deadline = Instant::now() + timeout;
     Ok(Reply::Later(Box::pin(async move {
         for waiting in uncommitted {
-            if let Err(error) = waiting.handle.committed(waiting.end_offset, deadline).await {
+            if let Err(error) = waiting.handle.committed(waiting.end, deadline).await {
                 fail(&mut response, (waiting.topic, waiting.partition), error);
             }
         }
@@ -96,7 +97,8 @@ pub fn handle(context: Context, request: ProduceRequest) -> Result<Reply, Close>
 
 impl Uncommitted {
     fn is_committed(&self) -> bool {
-        self.handle.high_watermark() >= self.end_offset
+        let (end_offset, leader_epoch) = self.end;
+        self.handle.is_committed(end_offset, leader_epoch) == Ok(true)
     }
 }
 
@@ -170,13 +172,18 @@ impl Producing<'_> {
             // The topic was made anew since the image was loaded.
             return Err(refused(ErrorCode::UnknownTopicOrPartition));
         }
+        let size = records.len() as u64;
         let appended = partition.append(AppendRequest { records, acks: self.acks })?;
+        let count = u64::try_from(appended.last_offset - appended.base_offset + 1).unwrap_or(0);
+        let metrics = &self.context.parts.metrics;
+        metrics.produced_bytes.add(size);
+        metrics.produced_records.add(count);
         if self.acks == ACKS_ALL {
             self.uncommitted.push(Uncommitted {
                 topic: topic_place,
                 partition: partition_place,
                 handle: partition,
-                end_offset: appended.last_offset + 1,
+                end: (appended.last_offset + 1, appended.leader_epoch),
             });
         }
         Ok(appended)

@@ -250,7 +250,7 @@ impl<M: StateMachine> Runtime<M> {
             let mut machine = (runtime.new_machine)(number);
             let is_wanted = || !loading.is_closed();
             let read_size = runtime.settings.load_buffer_size;
-            let loaded = load(&mut machine, loading.partition.log(), read_size, is_wanted)?;
+            let loaded = load(&mut machine, &loading.partition.log(), read_size, is_wanted)?;
             loading.activate(machine, loaded.end_offset, &runtime.surroundings());
             Ok::<_, LoadError>(loaded)
         });

@@ -72,6 +72,8 @@ pub struct Committing<T> {
 struct Commit {
     partition: Arc<Partition>,
     offset: i64,
+    /// The leadership of the shard.
+    leader_epoch: i32,
     timeout: Duration,
 }
 
@@ -85,8 +87,13 @@ impl<T> Committing<T> {
     /// The reply, if there is nothing to wait for.
     pub fn ready(self) -> Result<T, Self> {
         match &self.commit {
-            Some(commit) if commit.partition.high_watermark() < commit.offset => Err(self),
-            _ => Ok(self.reply),
+            None => Ok(self.reply),
+            Some(commit) => {
+                match commit.partition.is_committed(commit.offset, commit.leader_epoch) {
+                    Ok(true) => Ok(self.reply),
+                    Ok(false) | Err(_) => Err(self),
+                }
+            }
         }
     }
 
@@ -95,8 +102,9 @@ impl<T> Committing<T> {
     /// # Errors
     /// What clients are to be told; see [`reply_error`].
     pub async fn wait(self) -> Result<T, ErrorCode> {
-        if let Some(Commit { partition, offset, timeout }) = self.commit {
-            let committed = partition.committed(offset, Instant::now() + timeout);
+        if let Some(Commit { partition, offset, leader_epoch, timeout }) = self.commit {
+            let end = (offset, leader_epoch);
+            let committed = partition.committed(end, Instant::now() + timeout);
             committed.await.map_err(reply_error)?;
         }
         Ok(self.reply)
@@ -239,7 +247,8 @@ impl<M: StateMachine> Shard<M> {
         self.with_active(|active| {
             let reply = look(&active.machine);
             let (partition, offset) = (self.partition.clone(), active.end_offset);
-            let commit = Commit { partition, offset, timeout: commit_timeout };
+            let (leader_epoch, timeout) = (self.leader_epoch, commit_timeout);
+            let commit = Commit { partition, offset, leader_epoch, timeout };
             Ok(Committing { reply, commit: Some(commit) })
         })
     }
@@ -353,6 +362,7 @@ impl<M: StateMachine> Active<M> {
         Ok(Commit {
             partition: partition.clone(),
             offset: self.end_offset,
+            leader_epoch: shard.leader_epoch,
             timeout: around.commit_timeout,
         })
     }

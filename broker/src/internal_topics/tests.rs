@@ -13,9 +13,10 @@ use ottla_common::types::{BrokerId, Uuid, Zxid};
 
 use super::*;
 use crate::config::topic::TopicConfig;
-use crate::metadata::image::{Delta, MetadataImage, PartitionImage, TopicImage};
+use crate::metadata::image::{BrokerImage, Delta, MetadataImage, PartitionImage, TopicImage};
 use crate::metadata::watcher::{ImagePublisher, image_channel};
-use crate::replication::replica_manager::ReplicaManager;
+use crate::replication::replica_manager::{ReplicaManager, ReplicaManagerParts};
+use crate::replication::throttle::Throttles;
 use crate::storage::log_manager::{LogManager, LogManagerConfig};
 
 #[test]
@@ -100,12 +101,22 @@ impl World {
         let logs = LogManager::open(config, 0).unwrap();
         let (publisher, handle) = image_channel();
         let source = Arc::new(|_: &MetadataImage, _: &str| TopicConfig::default());
-        let replicas = ReplicaManager::new(BROKER, logs, handle.clone(), source);
+        let replicas = ReplicaManager::new(ReplicaManagerParts {
+            broker_id: BROKER,
+            logs,
+            image: handle.clone(),
+            topic_config: source,
+            lease: Arc::new(|_| true),
+            fetchers: None,
+            move_rate: Arc::new(|| u64::MAX),
+            throttles: Throttles::none(),
+        });
         let time = Arc::new(ManualTime::new(0, 1_000));
         let clock = Clock::manual(time.clone());
         let parts = (handle, replicas.clone());
         let runtime = Runtime::new(settings(), parts, clock, |_| Counts::default());
-        let image = MetadataImage { cluster_id: Some("c".into()), ..MetadataImage::default() };
+        let mut image = MetadataImage { cluster_id: Some("c".into()), ..MetadataImage::default() };
+        image.brokers.insert(BROKER, BrokerImage::registered(BROKER));
         let shutdown = Shutdown::new();
         shutdown.spawn(runtime.clone().run(shutdown.clone()));
         Self { folder, replicas, publisher, image, time, runtime, shutdown }
@@ -118,6 +129,7 @@ impl World {
             isr: vec![BROKER],
             leader: Some(leader),
             leader_epoch,
+            state_mzxid: Zxid(2000),
             ..PartitionImage::default()
         };
         let name: Arc<str> = CONSUMER_OFFSETS.into();

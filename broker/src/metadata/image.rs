@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use ottla_common::cluster_tree::{
     BrokerRegistration, ClusterId, ConfigKind, ConfigOverrides, ControllerEpoch,
-    ControllerRegistration, DEFAULT_ENTITY, DeletedTopic, Endpoint, InvalidValue, PartitionState,
-    TopicAssignment, TreePath,
+    ControllerRegistration, DEFAULT_ENTITY, DeletedTopic, Endpoint, FinalizedFeatures,
+    InvalidValue, PartitionState, TopicAssignment, TreePath,
 };
 use ottla_common::coordination::protocol::{Change, ChangeKind, SnapshotNode, Stat};
 use ottla_common::types::{BrokerId, TopicId, Zxid};
+
+use super::features::FinalizedLevels;
 
 /// The overrides of one topic or broker: key → value.
 pub type Overrides = BTreeMap<String, String>;
@@ -44,6 +46,8 @@ pub struct MetadataImage {
     pub other_configs: BTreeMap<(ConfigKind, String), Guarded<Arc<Overrides>>>,
     /// Topics that are gone and whose logs some brokers have still to drop.
     pub deleted_topics: BTreeMap<TopicId, Guarded<DeletedTopic>>,
+    /// The levels of the cluster's features.
+    pub features: FinalizedLevels,
 }
 
 /// A value of the tree with what a compare-and-set of its node needs.
@@ -68,6 +72,15 @@ pub struct BrokerImage {
     pub rack: Option<String>,
     /// Whether it is about to leave.
     pub shutting_down: bool,
+}
+
+#[cfg(test)]
+impl BrokerImage {
+    /// A broker that registered with the change 1000, for tests.
+    pub fn registered(id: BrokerId) -> Arc<Self> {
+        let (listeners, rack) = (Vec::new(), None);
+        Arc::new(Self { id, broker_epoch: 1000, listeners, rack, shutting_down: false })
+    }
 }
 
 impl BrokerImage {
@@ -202,7 +215,26 @@ impl MetadataImage {
         config.map(|config| config.value.clone()).unwrap_or_default()
     }
 
-    /// A broker that lives and stays, so that it may lead and take replicas.
+    /// The overrides of a group.
+    pub fn group_overrides(&self, group: &str) -> Arc<Overrides> {
+        let config = self.other_configs.get(&(ConfigKind::Groups, group.to_owned()));
+        config.map(|config| config.value.clone()).unwrap_or_default()
+    }
+
+    /// The settings of a subscription to clients' metrics.
+    pub fn client_metrics_overrides(&self, name: &str) -> Arc<Overrides> {
+        let config = self.other_configs.get(&(ConfigKind::ClientMetrics, name.to_owned()));
+        config.map(|config| config.value.clone()).unwrap_or_default()
+    }
+
+    /// A broker that new replicas may be placed on: it stays, and is not cordoned (KIP-1066).
+    pub fn takes_replicas(&self, id: BrokerId) -> bool {
+        let overrides = self.broker_overrides(id);
+        let cordoned = overrides.get("cordoned.log.dirs").map_or("", String::as_str);
+        self.is_electable(id) && !cordoned.split(',').any(|dir| dir.trim() == "*")
+    }
+
+    /// A broker that lives and stays, so that it may lead.
     pub fn is_electable(&self, id: BrokerId) -> bool {
         self.brokers.get(&id).is_some_and(|broker| !broker.shutting_down)
     }
@@ -255,7 +287,11 @@ impl Building {
                 self.image.deleted_topics.insert(id, deleted);
                 self.delta.deleted_topics = true;
             }
-            TreePath::ProducerIdBlock | TreePath::Features => {}
+            TreePath::Features => {
+                let set = FinalizedFeatures::decode(data)?.features;
+                self.image.features = FinalizedLevels { set, epoch: stat.mzxid.0 };
+            }
+            TreePath::ProducerIdBlock => {}
         }
         Ok(())
     }

@@ -5,28 +5,35 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt;
-use ottla_common::net::{ConnectionLimits, ConnectionPermit, Listener};
+use ottla_common::net::{ConnectionLimits, ConnectionPermit, Listener, SharedLimits};
 use ottla_common::shutdown::Shutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-use super::accept_rate::AcceptRate;
+use super::accept_rate::{AcceptRate, CreationRate};
 use super::connection::{self, ConnectionRules};
 use super::memory::MemoryBudget;
 use super::{Close, ConnectionInfo, Dispatch};
 use crate::limits;
+
+/// What holds if nothing is configured.
+pub const CONNECTION_LIMITS: ConnectionLimits = ConnectionLimits {
+    connections_max: limits::CONNECTIONS_MAX,
+    connections_per_ip_max: limits::CONNECTIONS_PER_ADDRESS_MAX,
+    loopback_reserve: limits::CONNECTIONS_LOOPBACK_RESERVE,
+};
 
 /// One listener.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
     /// Its name, as in `listeners`.
     pub name: Arc<str>,
-    /// How many connections it holds.
-    pub connections: ConnectionLimits,
+    /// How many connections it holds, together with others of these limits.
+    pub connections: SharedLimits,
     /// What each connection is held to.
     pub rules: ConnectionRules,
-    /// Connections that it takes in a second, if there is a limit.
-    pub creation_rate: Option<u32>,
+    /// Connections that it takes in a second.
+    pub creation_rate: CreationRate,
     /// The memory of all requests under way, shared with the broker's other listeners.
     pub budget: MemoryBudget,
 }
@@ -34,13 +41,15 @@ pub struct ListenerConfig {
 impl ListenerConfig {
     /// A listener with the default limits.
     pub fn new(name: &str, budget: MemoryBudget) -> Self {
-        let connections = ConnectionLimits {
-            connections_max: limits::CONNECTIONS_MAX,
-            connections_per_ip_max: limits::CONNECTIONS_PER_ADDRESS_MAX,
-            loopback_reserve: limits::CONNECTIONS_LOOPBACK_RESERVE,
-        };
+        let connections = SharedLimits::new(CONNECTION_LIMITS);
         let rules = ConnectionRules::default();
-        Self { name: name.into(), connections, rules, creation_rate: None, budget }
+        Self {
+            name: name.into(),
+            connections,
+            rules,
+            creation_rate: CreationRate::default(),
+            budget,
+        }
     }
 }
 
@@ -51,14 +60,14 @@ pub async fn serve<D: Dispatch>(
     dispatch: Arc<D>,
     shutdown: Shutdown,
 ) {
-    let mut listener = Listener::new(listener, config.connections);
-    let per_second = |rate| AcceptRate::per_second(rate, Instant::now());
-    let mut rate = config.creation_rate.map(per_second);
+    let mut listener = Listener::sharing(listener, config.connections.clone());
+    let mut rate: Option<AcceptRate> = None;
     for id in 0_u64.. {
         let (socket, peer, permit) = tokio::select! {
             () = shutdown.stopped() => return,
             accepted = listener.accept() => accepted,
         };
+        rate = config.creation_rate.paced(rate, Instant::now());
         if let Some(rate) = &mut rate {
             tokio::time::sleep(rate.take(Instant::now())).await;
         }
@@ -67,6 +76,9 @@ pub async fn serve<D: Dispatch>(
             peer,
             listener: Arc::clone(&config.name),
             client_software: OnceLock::new(),
+            peer_broker: OnceLock::new(),
+            proof: parking_lot::Mutex::default(),
+            attachment: parking_lot::Mutex::default(),
         });
         start(&config, (socket, info, permit), (&dispatch, &shutdown));
     }

@@ -25,7 +25,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
-mod accept_rate;
+pub mod accept_rate;
 pub mod connection;
 pub mod frame_reader;
 pub mod frame_writer;
@@ -36,12 +36,15 @@ pub mod reply;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use ottla_common::kafka::request::RequestHeader;
 use ottla_common::kafka::wire::Reader;
+use ottla_common::types::BrokerId;
+use parking_lot::Mutex;
 
 pub use reply::{Close, Reply};
 
@@ -65,6 +68,29 @@ pub struct ConnectionInfo {
     pub listener: Arc<str>,
     /// Known after the first ApiVersions request that says it.
     pub client_software: OnceLock<ClientSoftware>,
+    /// The broker at the other end, once it has proved to be one.
+    pub peer_broker: OnceLock<BrokerId>,
+    /// How far such a proof has come.
+    pub proof: Mutex<Proof>,
+    /// Whatever whoever serves the requests keeps for this connection; it goes with it.
+    pub attachment: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
+}
+
+/// How far a broker at the other end has come with proving that it is one.
+#[derive(Debug, Default)]
+pub enum Proof {
+    /// It has not begun.
+    #[default]
+    None,
+    /// It has said that it will.
+    Announced,
+    /// It was given a challenge: who it says it is, and what both sides have said.
+    Challenged {
+        /// Who it says it is.
+        peer: BrokerId,
+        /// What its answer has to fit to.
+        transcript: Vec<u8>,
+    },
 }
 
 /// What serves the requests of a listener's connections.

@@ -17,11 +17,14 @@ pub struct HighWatermark {
 
 /// What the ends of the in-sync replicas say.
 #[derive(Clone, Copy, Debug)]
-pub struct ReplicaEnds<'a> {
+pub struct ReplicaEnds {
     /// The leader's own end: flushed, or written, by the partition's durability.
     pub leader_end_offset: i64,
-    /// The ends that the other in-sync replicas have reported, and those of a pending ISR change.
-    pub follower_end_offsets: &'a [i64],
+    /// The smallest of the ends of the other in-sync replicas, and of those that a pending change
+    /// of the ISR would add; negative if one of them has not been heard of.
+    pub slowest_follower_end_offset: Option<i64>,
+    /// How many replicas are in sync.
+    pub in_sync_count: usize,
     /// How many in-sync replicas there must be: `min.insync.replicas`, at most the replication
     /// factor.
     pub min_insync: usize,
@@ -39,12 +42,12 @@ impl HighWatermark {
     }
 
     /// Moves to where the replicas' ends allow. Returns the new offset if it moved.
-    pub fn advance(&mut self, ends: ReplicaEnds<'_>) -> Option<i64> {
-        if ends.follower_end_offsets.len() + 1 < ends.min_insync {
+    pub fn advance(&mut self, ends: ReplicaEnds) -> Option<i64> {
+        if ends.in_sync_count < ends.min_insync {
             return None;
         }
-        let followers = ends.follower_end_offsets.iter().copied();
-        let end = followers.fold(ends.leader_end_offset, i64::min);
+        let follower_end = ends.slowest_follower_end_offset.unwrap_or(i64::MAX);
+        let end = ends.leader_end_offset.min(follower_end);
         (end > self.offset).then(|| {
             self.offset = end;
             end
@@ -61,8 +64,13 @@ impl HighWatermark {
 mod tests {
     use super::*;
 
-    fn ends(leader_end_offset: i64, followers: &[i64], min_insync: usize) -> ReplicaEnds<'_> {
-        ReplicaEnds { leader_end_offset, follower_end_offsets: followers, min_insync }
+    fn ends(leader_end_offset: i64, followers: &[i64], min_insync: usize) -> ReplicaEnds {
+        ReplicaEnds {
+            leader_end_offset,
+            slowest_follower_end_offset: followers.iter().copied().min(),
+            in_sync_count: followers.len() + 1,
+            min_insync,
+        }
     }
 
     #[test]
@@ -76,6 +84,7 @@ mod tests {
     fn the_slowest_in_sync_replica_decides() {
         let mut hw = HighWatermark::new(0);
         assert_eq!(hw.advance(ends(9, &[7, 4], 1)), Some(4));
+        assert_eq!(hw.advance(ends(9, &[7, -1], 1)), None, "one was never heard of");
     }
 
     #[test]

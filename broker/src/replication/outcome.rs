@@ -5,6 +5,7 @@ use ottla_common::kafka::error_code::ErrorCode;
 use ottla_common::kafka::wire::Records;
 
 use crate::error::append_error_code;
+use crate::replication::divergence::DivergingEpoch;
 use crate::storage::error::{AppendError, RecordError};
 
 /// ListOffsets: the end of what a reader may see.
@@ -53,6 +54,8 @@ pub struct Appended {
     pub log_append_time_ms: i64,
     /// The first offset that may be read.
     pub log_start_offset: i64,
+    /// The leader epoch in which they were appended.
+    pub leader_epoch: i32,
 }
 
 /// Records that were not appended.
@@ -87,7 +90,16 @@ impl AppendRefused {
     }
 }
 
-/// What a consumer wants to read.
+/// Who reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// A client, up to what it may see.
+    Consumer(Isolation),
+    /// A replica, which reads everything.
+    Follower,
+}
+
+/// What is to be read.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadRequest {
     /// The first offset wanted.
@@ -96,8 +108,10 @@ pub struct ReadRequest {
     pub max_bytes: usize,
     /// Return the first batch even if it is larger.
     pub min_one_batch: bool,
-    /// What the reader may see.
-    pub isolation: Isolation,
+    /// Who reads.
+    pub reader: Reader,
+    /// Whether a follower may be read from (KIP-392).
+    pub follower_allowed: bool,
     /// The leader epoch that the reader believes in; -1 if it does not say.
     pub current_leader_epoch: i32,
     /// The epoch of the last record that the reader has; -1 if it does not say.
@@ -119,15 +133,6 @@ pub struct PartitionRead {
     pub aborted: Option<Vec<(i64, i64)>>,
     /// The reader's log is not a prefix of this one: where they part.
     pub diverging_epoch: Option<DivergingEpoch>,
-}
-
-/// Where a reader's log parts from the leader's (KIP-595).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DivergingEpoch {
-    /// The largest epoch that both may share.
-    pub epoch: i32,
-    /// Where it ends here.
-    pub end_offset: i64,
 }
 
 /// Nothing was read.

@@ -29,13 +29,14 @@ impl Log {
     /// the failed call left on disk is unknown, and the next one might succeed all the same.
     pub fn flush(&self) -> Result<i64, StorageError> {
         self.check_usable()?;
-        self.flush_open()
+        self.flush_if(Self::check_usable)
     }
 
-    fn flush_open(&self) -> Result<i64, StorageError> {
+    fn flush_if(&self, check: fn(&Self) -> Result<(), StorageError>) -> Result<i64, StorageError> {
         let flushed = {
             let _flushing = self.flushing.lock();
-            self.dir.check_online()?;
+            // It may have been closed, or its disk may have failed, while this waited.
+            check(self)?;
             let before = self.offsets();
             self.sync_files(before.flushed).inspect_err(|error| self.dir.fail(error))?;
             let after = self.update_offsets(|offsets| {
@@ -47,7 +48,9 @@ impl Log {
             (after.flushed > before.flushed).then_some(after.flushed)
         };
         if let Some(flushed) = flushed {
-            for listener in self.listeners.read().iter() {
+            // Without the lock: one that is told may wait for who wants to close the log.
+            let listeners = self.listeners.read().clone();
+            for listener in &listeners {
                 listener(flushed);
             }
         }
@@ -99,6 +102,7 @@ impl Log {
     /// # Errors
     /// If the disk fails; the directory is offline then, unless it is only full.
     pub fn prepare_checkpoint(&self) -> Result<LogCheckpoint, StorageError> {
+        let _preparing = self.preparing.lock();
         self.check_usable()?;
         self.prepare_open()
     }
@@ -167,7 +171,7 @@ impl Log {
             let sealed = active.seal().and_then(|()| active.sync_indexes());
             sealed.map_err(active.error("close the indexes of")).map_err(|e| self.failed(e))?;
         }
-        self.flush_open()?;
+        self.flush_if(|log| log.dir.check_online())?;
         let checkpoint = self.prepare_open()?;
         self.remove_deleted_files(i64::MAX);
         Ok(checkpoint)

@@ -11,7 +11,8 @@ use tracing::{error, info, warn};
 use super::error::StorageError;
 use super::log::Log;
 use super::log_dirs::LogDir;
-use super::log_manager::{DELETE_SUFFIX, LogManagerConfig, STRAY_SUFFIX, fail_dir};
+use super::log_manager::{DELETE_SUFFIX, FOLDER_ID_SIZE, LogManagerConfig, STRAY_SUFFIX, fail_dir};
+use super::movements::FUTURE_SUFFIX;
 use super::recovery::OpenOptions;
 
 /// What was found in a directory.
@@ -21,6 +22,8 @@ pub(super) struct LoadedDir {
     /// All its logs are known, even if not all of them are opened.
     pub is_complete: bool,
     pub logs: Vec<Log>,
+    /// Copies that were to replace logs.
+    pub futures: Vec<Log>,
     /// Logs that cannot be opened, and why.
     pub damaged: BTreeMap<TopicPartition, String>,
     pub stray: Vec<PathBuf>,
@@ -57,6 +60,13 @@ pub(super) fn parse_folder(name: &str) -> Option<TopicPartition> {
     Some(TopicPartition::new(topic, partition.parse().ok()?))
 }
 
+/// The partition that a folder with the copy of a log is of.
+pub(super) fn parse_future(name: &str) -> Option<TopicPartition> {
+    let (partition, id) = name.strip_suffix(FUTURE_SUFFIX)?.rsplit_once('.')?;
+    let is_id = id.len() == FOLDER_ID_SIZE && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_id { parse_folder(partition) } else { None }
+}
+
 /// Opens all logs of a directory. If its disk fails meanwhile it is offline, with no logs.
 pub(super) fn load(config: &LogManagerConfig, dir: Arc<LogDir>, now_ms: i64) -> LoadedDir {
     let mut loaded = LoadedDir {
@@ -64,6 +74,7 @@ pub(super) fn load(config: &LogManagerConfig, dir: Arc<LogDir>, now_ms: i64) -> 
         was_clean: false,
         is_complete: true,
         logs: Vec::new(),
+        futures: Vec::new(),
         damaged: BTreeMap::new(),
         stray: Vec::new(),
         deleted: Vec::new(),
@@ -85,7 +96,7 @@ fn load_logs(
     let dir = loaded.dir.clone();
     loaded.was_clean = dir.take_clean_shutdown()?;
     let checkpoints = dir.load_checkpoints()?;
-    let mut found = Vec::new();
+    let (mut found, mut futures) = (Vec::new(), Vec::new());
     let entries = config.file_system.list(dir.path());
     for entry in entries.map_err(StorageError::io("list", dir.path()))? {
         let path = dir.path().join(&entry.name);
@@ -95,6 +106,8 @@ fn load_logs(
             loaded.deleted.push(path);
         } else if entry.name.ends_with(STRAY_SUFFIX) {
             loaded.stray.push(path);
+        } else if let Some(topic_partition) = parse_future(&entry.name) {
+            futures.push((topic_partition, path));
         } else if let Some(topic_partition) = parse_folder(&entry.name) {
             found.push(topic_partition);
         } else if entry.name != "lost+found" {
@@ -109,6 +122,10 @@ fn load_logs(
         was_clean,
         ..OpenOptions::of(&checkpoints, topic_partition, now_ms)
     };
+    for (topic_partition, folder) in futures {
+        let options = options(&topic_partition);
+        load_future(config, loaded, (topic_partition, folder), options);
+    }
     let results = Mutex::new(Vec::with_capacity(found.len()));
     let threads = config.recovery_threads_per_dir.clamp(1, found.len().max(1));
     let waiting = Mutex::new(found);
@@ -142,6 +159,25 @@ fn load_logs(
         }
     }
     Ok(())
+}
+
+/// A replica that moves to this directory.
+fn load_future(
+    config: &LogManagerConfig,
+    loaded: &mut LoadedDir,
+    (topic_partition, folder): (TopicPartition, PathBuf),
+    options: OpenOptions,
+) {
+    let named = (topic_partition, folder.clone());
+    match Log::open_in(&loaded.dir, named, config.default_config.clone(), options) {
+        Ok(log) => loaded.futures.push(log),
+        Err(error) => {
+            // It is a copy, which can be made again.
+            warn!(folder = %folder.display(), %error, "dropping an unfinished copy of a log");
+            fail_dir(&loaded.dir, &error);
+            loaded.deleted.push(folder);
+        }
+    }
 }
 
 /// A thread must not hold the lock while it works on what it took.

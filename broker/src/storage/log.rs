@@ -130,6 +130,8 @@ pub(super) struct LoadedLog {
     pub epochs: LeaderEpochs,
     pub offsets: LogOffsets,
     pub topic_id: Option<TopicId>,
+    /// Where it lies.
+    pub folder: PathBuf,
     /// The epochs are not as in their file.
     pub epochs_dirty: bool,
     /// The folder is new or has new files, and its names may not be on disk.
@@ -159,6 +161,8 @@ pub struct Log {
     pub(super) parent_dirty: AtomicBool,
     /// Held during a flush.
     pub(super) flushing: Mutex<()>,
+    /// Held while side files are brought to disk.
+    pub(super) preparing: Mutex<()>,
     /// The flusher's note of what it owes this log.
     pub(super) flush_request: AtomicU8,
     pub(super) last_flush_ms: AtomicI64,
@@ -176,10 +180,9 @@ impl Log {
         loaded: LoadedLog,
     ) -> Self {
         loaded.offsets.check();
-        let folder = dir.path().join(topic_partition.to_string());
         Self {
             topic_partition,
-            folder,
+            folder: loaded.folder,
             file_system: dir.file_system().clone(),
             dir,
             topic_id: Mutex::new(loaded.topic_id),
@@ -194,6 +197,7 @@ impl Log {
             folder_dirty: AtomicBool::new(loaded.is_new),
             parent_dirty: AtomicBool::new(loaded.is_new),
             flushing: Mutex::new(()),
+            preparing: Mutex::new(()),
             flush_request: AtomicU8::new(0),
             last_flush_ms: AtomicI64::new(0),
             listeners: RwLock::default(),
@@ -383,8 +387,16 @@ impl Log {
     }
 
     /// Whether the log was closed.
-    pub(super) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Closes the log without bringing anything to disk. When it returns nobody is at work on its
+    /// files by their names, so that the folder may get another one.
+    pub(super) fn withdraw(&self) {
+        self.set_closed();
+        drop(self.flushing.lock());
+        drop(self.preparing.lock());
     }
 
     /// From now on nothing is appended, read or flushed.

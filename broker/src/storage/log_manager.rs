@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use ottla_common::types::{BrokerId, TopicId, TopicPartition, Uuid};
 use parking_lot::{Mutex, RwLock};
@@ -24,6 +24,7 @@ use super::loading::{self, LoadedDir};
 use super::log::Log;
 use super::log_config::LogConfig;
 use super::log_dirs::{DirCheckpoints, LogDir};
+use super::movements;
 use super::recovery::OpenOptions;
 
 /// What the folder of a log that is to be removed is called.
@@ -31,7 +32,9 @@ pub(super) const DELETE_SUFFIX: &str = "-delete";
 /// What the folder of a log that belonged to another topic of the same name is called.
 pub(super) const STRAY_SUFFIX: &str = "-stray";
 /// Longest name of a folder that file systems take.
-const FOLDER_NAME_BYTES_MAX: usize = 255;
+pub(super) const FOLDER_NAME_BYTES_MAX: usize = 255;
+/// Bytes of what makes a folder's name unique.
+pub(super) const FOLDER_ID_SIZE: usize = 32;
 
 /// How to open all logs.
 #[derive(Clone, Debug)]
@@ -84,37 +87,43 @@ impl LogManagerConfig {
 pub type FailureListener = Arc<dyn Fn(&Arc<LogDir>, Vec<TopicPartition>) + Send + Sync>;
 
 #[derive(Default)]
-struct Logs {
-    online: BTreeMap<TopicPartition, Arc<Log>>,
+pub(super) struct Logs {
+    pub(super) online: BTreeMap<TopicPartition, Arc<Log>>,
+    /// Copies that are to replace a log; see [`super::movements`].
+    pub(super) future: BTreeMap<TopicPartition, Arc<Log>>,
+    /// Where logs go that are not there yet, if somebody said so.
+    pub(super) preferred: BTreeMap<TopicPartition, PathBuf>,
     /// Logs that could not be opened, and why.
     damaged: BTreeMap<TopicPartition, String>,
     stray: Vec<PathBuf>,
-    deleted: Vec<DeletedFolder>,
+    pub(super) deleted: Vec<DeletedFolder>,
 }
 
 /// A folder that waits for its removal.
 #[derive(Debug)]
-struct DeletedFolder {
-    path: PathBuf,
+pub(super) struct DeletedFolder {
+    pub(super) path: PathBuf,
     /// How long readers may go on with what they have open.
-    delay_ms: i64,
+    pub(super) delay_ms: i64,
     /// When it goes; set when it is first looked at.
-    due_ms: Option<i64>,
+    pub(super) due_ms: Option<i64>,
 }
 
 /// The owner of all logs.
 pub struct LogManager {
-    config: LogManagerConfig,
+    pub(super) config: LogManagerConfig,
     dirs: Vec<Arc<LogDir>>,
-    logs: RwLock<Logs>,
-    /// Held while a log is made, deleted or set aside.
-    changing: Mutex<()>,
+    pub(super) logs: RwLock<Logs>,
+    /// Held while a log is made, deleted, set aside or replaced.
+    pub(super) changing: Mutex<()>,
     flusher: Flusher,
-    cleaner: OnceLock<Cleaner>,
+    /// `None` once the logs are closed.
+    cleaner: Mutex<Option<Cleaner>>,
+    producer_id_expiration_ms: AtomicI64,
     listener: RwLock<Option<FailureListener>>,
     was_clean_start: bool,
     /// A directory could not be opened, and nobody knows which logs are in it.
-    lacks_directory: bool,
+    pub(super) lacks_directory: bool,
     last_retention_ms: AtomicI64,
     last_expiry_ms: AtomicI64,
 }
@@ -125,10 +134,10 @@ impl LogManager {
     /// # Errors
     /// If no directory can be used, or one belongs to another broker, cluster or process.
     pub fn open(config: LogManagerConfig, now_ms: i64) -> Result<Arc<Self>, StorageError> {
-        let mut loaded = Vec::new();
+        let mut opened = Vec::new();
         for path in &config.dirs {
             match loading::open_dir(&config, path) {
-                Ok(dir) => loaded.push(loading::load(&config, dir, now_ms)),
+                Ok(dir) => opened.push(dir),
                 // The others go on without it, as they would if it failed later.
                 Err(error @ StorageError::Io { .. }) if config.dirs.len() > 1 => {
                     error!(directory = %path.display(), %error, "log directory cannot be used");
@@ -136,6 +145,9 @@ impl LogManager {
                 Err(error) => return Err(error),
             }
         }
+        movements::finish_all(&config.file_system, &opened)?;
+        let load = |dir| loading::load(&config, dir, now_ms);
+        let loaded: Vec<LoadedDir> = opened.into_iter().map(load).collect();
         if loaded.is_empty() {
             return Err(StorageError::NoDirectory { what: "any log".to_owned() });
         }
@@ -148,13 +160,15 @@ impl LogManager {
         let flusher = Flusher::start(&paths, config.flush_threads_per_dir)
             .map_err(StorageError::io("start flusher threads for", Path::new("log.dirs")))?;
         info!(logs = logs.online.len(), damaged = logs.damaged.len(), was_clean_start, "logs open");
+        let producer_id_expiration_ms = AtomicI64::new(config.producer_id_expiration_ms);
         let manager = Arc::new(Self {
             config,
             dirs,
             logs: RwLock::new(logs),
             changing: Mutex::new(()),
             flusher,
-            cleaner: OnceLock::new(),
+            cleaner: Mutex::new(None),
+            producer_id_expiration_ms,
             listener: RwLock::new(None),
             was_clean_start,
             lacks_directory,
@@ -169,19 +183,43 @@ impl LogManager {
                 }
             }));
         }
-        manager.start_cleaner()?;
+        *manager.cleaner.lock() = Some(manager.start_cleaner(manager.config.cleaner)?);
         // A second crash need not read all of this again.
         manager.checkpoint();
         Ok(manager)
     }
 
-    fn start_cleaner(self: &Arc<Self>) -> Result<(), StorageError> {
+    fn start_cleaner(self: &Arc<Self>, config: CleanerConfig) -> Result<Cleaner, StorageError> {
         let weak = Arc::downgrade(self);
         let logs = move || weak.upgrade().map(|manager| manager.logs()).unwrap_or_default();
-        let cleaner = Cleaner::start(self.config.cleaner, Box::new(logs))
-            .map_err(StorageError::io("start cleaner threads for", Path::new("log.dirs")))?;
-        let _ = self.cleaner.set(cleaner);
+        Cleaner::start(config, Box::new(logs))
+            .map_err(StorageError::io("start cleaner threads for", Path::new("log.dirs")))
+    }
+
+    /// Compacts from now on with this config. A pass that is under way is given up and begun anew.
+    ///
+    /// # Errors
+    /// If the operating system refuses a thread; then nothing is compacted.
+    pub fn set_cleaner_config(self: &Arc<Self>, config: CleanerConfig) -> Result<(), StorageError> {
+        let mut cleaner = self.cleaner.lock();
+        let Some(before) = cleaner.as_ref().filter(|before| before.config() != config) else {
+            return Ok(());
+        };
+        // Two sets of threads could choose the same log.
+        before.stop();
+        *cleaner = Some(self.start_cleaner(config)?);
+        info!(?config, "the log cleaner has another config");
         Ok(())
+    }
+
+    /// How many threads compact.
+    pub fn cleaner_threads(&self) -> usize {
+        self.cleaner.lock().as_ref().map_or(0, |cleaner| cleaner.config().threads)
+    }
+
+    /// Remembers producers from now on for this long after they wrote last.
+    pub fn set_producer_id_expiration_ms(&self, expiration_ms: i64) {
+        self.producer_id_expiration_ms.store(expiration_ms, Ordering::Relaxed);
     }
 
     /// Whether every directory was closed cleanly by the last run.
@@ -193,6 +231,11 @@ impl LogManager {
     pub fn log(&self, topic_partition: &TopicPartition) -> Option<Arc<Log>> {
         let log = self.logs.read().online.get(topic_partition).cloned()?;
         log.dir().check_online().is_ok().then_some(log)
+    }
+
+    /// The log of a partition, whatever state its directory is in.
+    pub fn any_log(&self, topic_partition: &TopicPartition) -> Option<Arc<Log>> {
+        self.logs.read().online.get(topic_partition).cloned()
     }
 
     /// All logs, by topic and partition; those of failed directories too.
@@ -245,6 +288,7 @@ impl LogManager {
         let log = self.create(topic_partition, topic_id, config, now_ms)?;
         let mut logs = self.logs.write();
         logs.stray.retain(|path| path != log.folder());
+        logs.preferred.remove(topic_partition);
         logs.online.insert(topic_partition.clone(), log.clone());
         Ok(log)
     }
@@ -257,6 +301,8 @@ impl LogManager {
         now_ms: i64,
     ) -> Result<Arc<Log>, StorageError> {
         let dir = self.choose_dir(topic_partition)?;
+        // A copy of a log that is not there is a copy of nothing.
+        self.drop_future(topic_partition)?;
         let folder = dir.path().join(topic_partition.to_string());
         if !self.config.file_system.exists(&folder) {
             if self.lacks_directory {
@@ -286,11 +332,12 @@ impl LogManager {
     fn choose_dir(&self, topic_partition: &TopicPartition) -> Result<Arc<LogDir>, StorageError> {
         let name = topic_partition.to_string();
         let logs = self.logs.read();
+        let preferred = logs.preferred.get(topic_partition);
         let online = self.dirs.iter().filter(|dir| dir.check_online().is_ok());
         let best = online.min_by_key(|dir| {
             let is_there = self.config.file_system.exists(&dir.path().join(&name));
             let count = logs.online.values().filter(|log| log.dir().path() == dir.path()).count();
-            (!is_there, count)
+            (!is_there, preferred.is_none_or(|preferred| preferred != dir.path()), count)
         });
         best.cloned().ok_or(StorageError::NoDirectory { what: name })
     }
@@ -302,8 +349,9 @@ impl LogManager {
     /// If the disk fails.
     pub fn delete(&self, topic_partition: &TopicPartition) -> Result<bool, StorageError> {
         let _changing = self.changing.lock();
+        self.drop_future(topic_partition)?;
         let Some(log) = self.logs.write().online.remove(topic_partition) else { return Ok(false) };
-        log.set_closed();
+        log.withdraw();
         log.dir().check_online()?;
         let renamed = self.rename_folder(&log, DELETE_SUFFIX)?;
         info!(log = %topic_partition, folder = %renamed.display(), "deleted the log");
@@ -319,6 +367,7 @@ impl LogManager {
     /// None so far.
     pub fn set_stray(&self, topic_partition: &TopicPartition) -> Result<bool, StorageError> {
         let _changing = self.changing.lock();
+        self.drop_future(topic_partition)?;
         let mut logs = self.logs.write();
         let Some(log) = logs.online.remove(topic_partition) else { return Ok(false) };
         warn!(log = %topic_partition, "no topic owns this log; it is kept and not served");
@@ -333,6 +382,7 @@ impl LogManager {
     }
 
     fn set_aside(&self, log: &Arc<Log>) -> Result<(), StorageError> {
+        self.drop_future(log.topic_partition())?;
         self.logs.write().online.remove(log.topic_partition());
         if let Err(error) = log.close() {
             warn!(log = %log.topic_partition(), %error, "did not close a stray log cleanly");
@@ -344,19 +394,12 @@ impl LogManager {
     }
 
     /// Gives a log's folder a name that no log has, and forgets its checkpoints.
-    fn rename_folder(&self, log: &Log, suffix: &str) -> Result<PathBuf, StorageError> {
+    pub(super) fn rename_folder(&self, log: &Log, suffix: &str) -> Result<PathBuf, StorageError> {
         let dir = log.dir();
-        let id: String = match Uuid::random() {
-            Ok(id) => id.0.iter().map(|byte| format!("{byte:02x}")).collect(),
-            Err(error) => {
-                let source = std::io::Error::other(error.to_string());
-                return Err(StorageError::io("name", log.folder())(source));
-            }
-        };
         let name = log.topic_partition().to_string();
-        let room = FOLDER_NAME_BYTES_MAX - suffix.len() - id.len() - 1;
+        let room = FOLDER_NAME_BYTES_MAX - suffix.len() - FOLDER_ID_SIZE - 1;
         let name = name.get(..room).unwrap_or(&name);
-        let renamed = dir.path().join(format!("{name}.{id}{suffix}"));
+        let renamed = unique_folder(dir.path(), name, suffix)?;
         let rename = || {
             self.config.file_system.rename(log.folder(), &renamed)?;
             self.config.file_system.sync_folder(dir.path())
@@ -390,6 +433,8 @@ impl LogManager {
 
     fn tell_failure(&self, dir: &Arc<LogDir>) {
         let in_dir = |log: &&Arc<Log>| log.dir().path() == dir.path();
+        // What was copied there is looked at again when the broker starts.
+        self.logs.write().future.retain(|_, log| log.dir().path() != dir.path());
         let logs = self.logs();
         let gone = logs.iter().filter(in_dir).map(|log| log.topic_partition().clone()).collect();
         let listener = self.listener.read().clone();
@@ -417,11 +462,17 @@ impl LogManager {
                 warn!(log = %log.topic_partition(), %error, "retention failed");
             }
             if expiry {
-                log.expire_producers(now_ms, self.config.producer_id_expiration_ms);
+                log.expire_producers(
+                    now_ms,
+                    self.producer_id_expiration_ms.load(Ordering::Relaxed),
+                );
             }
             if log.is_flush_due(now_ms) {
                 self.flusher.request(log);
             }
+            log.remove_deleted_files(now_ms);
+        }
+        for log in self.futures() {
             log.remove_deleted_files(now_ms);
         }
         self.remove_deleted_folders(now_ms);
@@ -448,7 +499,7 @@ impl LogManager {
     /// Writes recovery points, high watermarks and log start offsets (each minute).
     pub fn checkpoint(&self) {
         let mut prepared = Vec::new();
-        for log in self.logs() {
+        for log in self.logs().into_iter().chain(self.futures()) {
             match log.prepare_checkpoint() {
                 Ok(checkpoint) => prepared.push((log, checkpoint)),
                 Err(error) => warn!(log = %log.topic_partition(), %error, "checkpoint failed"),
@@ -486,7 +537,7 @@ impl LogManager {
     /// Flushes and closes everything, marks the directories as cleanly closed and unlocks them.
     pub fn close(&self, broker_epoch: i64) {
         let _changing = self.changing.lock();
-        if let Some(cleaner) = self.cleaner.get() {
+        if let Some(cleaner) = self.cleaner.lock().take() {
             cleaner.stop();
         }
         self.flusher.stop();
@@ -499,7 +550,7 @@ impl LogManager {
     fn close_logs(&self, broker_epoch: i64) {
         for dir in self.dirs.iter().filter(|dir| dir.check_online().is_ok()) {
             let mut closed = Vec::new();
-            for log in self.logs() {
+            for log in self.logs().into_iter().chain(self.futures()) {
                 if log.dir().path() != dir.path() {
                     continue;
                 }
@@ -524,8 +575,16 @@ impl LogManager {
     }
 }
 
+/// The name of a folder that no other has.
+pub(super) fn unique_folder(dir: &Path, name: &str, suffix: &str) -> Result<PathBuf, StorageError> {
+    let random = Uuid::random().map_err(|error| std::io::Error::other(error.to_string()));
+    let id = random.map_err(StorageError::io("name a folder in", dir))?;
+    let id: String = id.0.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(dir.join(format!("{name}.{id}{suffix}")))
+}
+
 /// Enters a log into its directory's checkpoints; it may have been cut since it was prepared.
-fn note(checkpoints: &mut DirCheckpoints, log: &Log, checkpoint: LogCheckpoint) {
+pub(super) fn note(checkpoints: &mut DirCheckpoints, log: &Log, checkpoint: LogCheckpoint) {
     let key = log.topic_partition().clone();
     let recovery_point = checkpoint.recovery_point.min(log.offsets().recovery_point);
     checkpoints.recovery_points.insert(key.clone(), recovery_point);
@@ -555,6 +614,10 @@ fn join(loaded: Vec<LoadedDir>) -> Result<Logs, StorageError> {
                     what: format!("the log {twin} is in two log directories; move one away"),
                 });
             }
+        }
+        for log in dir.futures {
+            // One that was begun twice is begun anew when the partition is opened.
+            logs.future.insert(log.topic_partition().clone(), Arc::new(log));
         }
         logs.damaged.extend(dir.damaged);
         logs.stray.extend(dir.stray);

@@ -17,6 +17,7 @@
 //! | `<topic>-<partition>/` | a log | |
 //! | `<topic>-<partition>.<id>-delete/` | a deleted log, perhaps in use | [`log_manager`] |
 //! | `<topic>-<partition>.<id>-stray/` | another topic's log, kept | [`log_manager`] |
+//! | `<topic>-<partition>.<id>-future/` | a copy that is to replace a log | [`movements`] |
 //!
 //! A **log's folder**; `N` is the first offset of a segment in 20 digits:
 //!
@@ -75,6 +76,7 @@ pub mod log_dirs;
 pub mod log_manager;
 pub mod log_reader;
 pub mod meta_properties;
+pub mod movements;
 pub mod offset_index;
 pub mod offsets;
 pub mod producer_snapshot;

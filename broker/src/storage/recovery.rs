@@ -6,7 +6,7 @@
 //! epochs, snapshots) only ever repeat what the batches say, and are made anew if they are damaged.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ottla_common::kafka::record_batch::BatchHeader;
@@ -76,6 +76,19 @@ impl Log {
         options: OpenOptions,
     ) -> Result<Self, StorageError> {
         let folder = dir.path().join(topic_partition.to_string());
+        Self::open_in(dir, (topic_partition, folder), config, options)
+    }
+
+    /// Opens or creates the log of a partition in a folder of another name.
+    ///
+    /// # Errors
+    /// If the disk fails, or what was safely on it is damaged.
+    pub(super) fn open_in(
+        dir: &Arc<LogDir>,
+        (topic_partition, folder): (TopicPartition, PathBuf),
+        config: Arc<LogConfig>,
+        options: OpenOptions,
+    ) -> Result<Self, StorageError> {
         let file_system = dir.file_system().clone();
         let is_new = !file_system.exists(&folder);
         if is_new {
@@ -132,6 +145,7 @@ impl Recovery<'_> {
             epochs,
             offsets,
             topic_id: self.load_topic_id(end == 0)?,
+            folder: self.folder.to_owned(),
             epochs_dirty: epochs_dirty || !self.options.was_clean,
             is_new: is_new || !self.options.was_clean,
         })

@@ -22,6 +22,11 @@ impl Log {
         let mut appender = self.appender.lock();
         let offsets = self.offsets();
         if offset >= offsets.end {
+            // An epoch in which this log led and wrote nothing may be noted at its end, which its
+            // leader knows nothing of: kept, the two logs would seem to part for ever.
+            if self.epochs.write().truncate_from_end(offsets.end) {
+                self.epochs_dirty.store(true, Ordering::Release);
+            }
             return Ok(());
         }
         if offset < offsets.start {

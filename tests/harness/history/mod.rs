@@ -8,10 +8,13 @@
 //!
 //! [`registers`] asks whether reads and writes of nodes are linearizable, by the search of
 //! [`linearizability`]; [`sequences`] and [`ephemerals`] look at sequential nodes and at nodes that
-//! go with their session.
+//! go with their session. [`records`] and [`readings`] judge what a topic holds and what readers
+//! saw.
 
 pub mod ephemerals;
 pub mod linearizability;
+pub mod readings;
+pub mod records;
 pub mod registers;
 pub mod sequences;
 #[cfg(test)]

@@ -39,8 +39,6 @@ config_keys! {
         "The fixed set of KRaft voters, id@host:port each.";
     Int "controller.socket.timeout.ms" = "30000", Any, ReadOnly:
         "Time that a connection between controller and broker may take to answer.";
-    List "cordoned.log.dirs" = "", Any, PerBroker:
-        "Log directories in which no new replicas are placed; * means all.";
     Int "delete.records.purgatory.purge.interval.requests" = "1", Any, ReadOnly:
         "Finished DeleteRecords requests after which the waiting list is tidied in Kafka.";
     List "early.start.listeners" = null, Any, ReadOnly:

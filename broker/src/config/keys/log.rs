@@ -26,6 +26,8 @@ config_keys! {
         "Codec in which batches are stored; producer keeps what the producer chose.";
     Int "compression.zstd.level" = "3", Between(-131_072, 22), ClusterWide:
         "Level used where the broker itself compresses with zstd.";
+    List "cordoned.log.dirs" = "", Any, PerBroker:
+        "Set to *, no new replicas are placed on the broker; single directories are passed over.";
     Class "create.topic.policy.class.name" = null, Any, ReadOnly:
         "Java class that may refuse new topics; Ottla loads no Java classes.";
     Int "default.replication.factor" = "1", Any, ReadOnly:

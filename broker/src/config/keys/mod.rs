@@ -5,6 +5,7 @@
 //! sentences are ours.
 
 mod elsewhere;
+mod group;
 mod groups;
 mod internal;
 mod log;
@@ -192,6 +193,16 @@ pub fn broker_key(name: &str) -> Option<&'static ConfigKey> {
 /// The topic config of a name.
 pub fn topic_key(name: &str) -> Option<&'static ConfigKey> {
     topic_keys().find(|key| key.name == name)
+}
+
+/// All configs of groups.
+pub fn group_keys() -> impl Iterator<Item = &'static ConfigKey> {
+    group::GROUP.iter()
+}
+
+/// The group config of a name.
+pub fn group_key(name: &str) -> Option<&'static ConfigKey> {
+    group_keys().find(|key| key.name == name)
 }
 
 /// The key behind `listener.name.<listener>.<key>` or

@@ -15,6 +15,8 @@ config_keys! {
         "Time that a connection to a coordinator may take.";
     Int "coordinator.session.timeout.ms" = "6000", AtLeast(500), ReadOnly:
         "A broker that its coordinators do not hear of for this long is gone.";
+    String "http.listen" = null, Any, ReadOnly:
+        "Address, host:port, where monitoring asks /metrics, /health and /ready. Off if not set.";
 }
 
 config_keys! {

@@ -366,6 +366,29 @@ impl ClassicGroup {
         }
     }
 
+    /// The members have come over from a consumer group: they are called to join.
+    pub fn meet(&mut self, scene: &mut Scene<'_>) {
+        if self.state == State::Stable {
+            for member in self.members.values() {
+                self.expect_heartbeat(member, scene);
+            }
+            self.prepare_rebalance(scene);
+        }
+    }
+
+    /// The members go over to a consumer group: who waits is called to join there.
+    pub fn disband(&mut self, scene: &mut Scene<'_>) {
+        self.cancel_timers(scene);
+        let ids: Vec<MemberId> = self.members.keys().cloned().collect();
+        for id in ids {
+            let Some(mut member) = self.members.remove(&id) else { continue };
+            let again = join_error(&id, ErrorCode::RebalanceInProgress);
+            self.answer_join(&mut member, again, scene);
+            sync::answer_error(&mut member, ErrorCode::RebalanceInProgress, scene);
+            self.members.insert(id, member);
+        }
+    }
+
     /// Forgets the timers of a group that is going to be removed.
     pub fn cancel_timers(&self, scene: &mut Scene<'_>) {
         for id in self.members.keys().chain(&self.pending_joins) {

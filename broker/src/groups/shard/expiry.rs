@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ottla_common::types::TopicId;
 
+use super::consumers::carry_out;
 use super::offset_requests::{group_key, offset_key};
 use super::{Group, GroupShard, GroupTimer, Scene};
 use crate::groups::classic::{ClassicGroup, State};
@@ -31,13 +32,18 @@ impl GroupShard {
         let settings = self.settings.clone();
         let scene = &mut Scene { settings: &settings, turn };
         for (id, group) in &self.groups {
-            let Group::Classic(group) = group;
-            if self.expire_offsets(id, group, scene)
-                && group.is_empty()
-                && !group.has_pending_joins()
-            {
-                group.cancel_timers(scene);
-                scene.write(&GroupRecord::Classic(group_key(id), None));
+            let is_all = self.expire_offsets(id, group, scene);
+            match group {
+                Group::Classic(group)
+                    if is_all && group.is_empty() && !group.has_pending_joins() =>
+                {
+                    group.cancel_timers(scene);
+                    scene.write(&GroupRecord::Classic(group_key(id), None));
+                }
+                Group::Consumer(group) if is_all && group.is_empty() => {
+                    carry_out(id, group.remove_group(), scene.turn);
+                }
+                Group::Classic(_) | Group::Consumer(_) => {}
             }
             if scene.turn.records().len() >= RECORDS_PER_ROUND_MAX {
                 return scene.turn.set_timer_in(GroupTimer::Expiry, NEXT_ROUND_MS);
@@ -48,10 +54,14 @@ impl GroupShard {
     }
 
     /// Returns whether nothing is left of the group's offsets.
-    fn expire_offsets(&self, id: &str, group: &ClassicGroup, scene: &mut Scene<'_>) -> bool {
+    fn expire_offsets(&self, id: &str, group: &Group, scene: &mut Scene<'_>) -> bool {
         let is_open = self.offsets.has_open_transaction(id);
         let Some(topics) = self.offsets.of_group(id) else { return !is_open };
-        let Some(since) = retained_since(group) else { return false };
+        let since = match group {
+            Group::Classic(group) => retained_since(group),
+            Group::Consumer(_) => Some(RetainedSince::Commit),
+        };
+        let Some(since) = since else { return false };
         let now_ms = scene.turn.now().wall_time_ms;
         let retention_ms = scene.settings.offsets_retention_ms;
         let is_expired = |offset: &CommittedOffset| match (offset.expires_at_ms, &since) {
@@ -61,7 +71,10 @@ impl GroupShard {
         };
         let mut is_all = true;
         for (topic, partitions) in topics {
-            let is_subscribed = group.is_subscribed(topic);
+            let is_subscribed = match group {
+                Group::Classic(group) => group.is_subscribed(topic),
+                Group::Consumer(group) => group.is_subscribed(topic),
+            };
             for (partition, offset) in partitions {
                 let is_needed = is_subscribed || self.offsets.is_pending(id, topic, *partition);
                 if is_needed || !is_expired(offset) {

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ottla_common::types::TopicPartition;
+
+use ottla_common::kafka::error_code::ErrorCode;
 
 use super::{Group, GroupShard};
 use crate::groups::classic::State;
@@ -17,7 +20,7 @@ pub struct ListedGroup {
     pub protocol_type: String,
     /// Its state's name.
     pub state: &'static str,
-    /// The protocol that it runs: `classic`.
+    /// The protocol that it runs: `classic` or `consumer`.
     pub kind: &'static str,
 }
 
@@ -63,6 +66,22 @@ pub enum FetchedOffset {
 }
 
 impl GroupShard {
+    /// Whether a member may fetch its group's offsets in this epoch; -1 is no member's.
+    ///
+    /// # Errors
+    /// What it is told instead.
+    pub fn check_fetch(
+        &self,
+        group_id: &str,
+        member_id: Option<&str>,
+        member_epoch: i32,
+    ) -> Result<(), ErrorCode> {
+        match self.groups.get(group_id) {
+            Some(Group::Consumer(group)) => group.check_fetch(member_id, member_epoch),
+            Some(Group::Classic(_)) | None => Ok(()),
+        }
+    }
+
     /// All groups.
     pub fn list(&self) -> Vec<ListedGroup> {
         let listed = self.groups.iter().map(|(id, group)| match group {
@@ -72,13 +91,19 @@ impl GroupShard {
                 state: group.state().name(),
                 kind: "classic",
             },
+            Group::Consumer(group) => ListedGroup {
+                id: id.clone(),
+                protocol_type: "consumer".to_owned(),
+                state: group.state().name(),
+                kind: "consumer",
+            },
         });
         listed.collect()
     }
 
     /// A classic group. `None` if there is none such.
     pub fn describe(&self, id: &str) -> Option<DescribedGroup> {
-        let Group::Classic(group) = self.groups.get(id)?;
+        let Some(Group::Classic(group)) = self.groups.get(id) else { return None };
         let is_stable = group.state() == State::Stable;
         let protocol = group.protocol().filter(|_| is_stable).unwrap_or_default();
         let members = group.members().map(|member| DescribedMember {
@@ -112,6 +137,20 @@ impl GroupShard {
             Some(offset) => FetchedOffset::Committed(offset.clone()),
             None => FetchedOffset::Missing,
         }
+    }
+
+    /// What every group has committed: group, partition, offset.
+    pub fn committed_offsets(&self) -> Vec<(Arc<str>, TopicPartition, i64)> {
+        let mut all = Vec::new();
+        for group in self.offsets.groups() {
+            for (topic, partitions) in self.offsets.of_group(group).into_iter().flatten() {
+                for (partition, committed) in partitions {
+                    let name = TopicPartition::new(topic.clone(), *partition);
+                    all.push((group.clone(), name, committed.offset));
+                }
+            }
+        }
+        all
     }
 
     /// All partitions of which a group has an offset, by topic and number.

@@ -5,11 +5,13 @@ use ottla_common::kafka::messages::records::group_metadata::GroupMetadataKey;
 use ottla_common::kafka::messages::records::offset_commit::{OffsetCommitKey, OffsetCommitValue};
 use ottla_common::types::TopicId;
 
+use super::consumers::{carry_out, check_consumer_commit};
 use super::{Group, GroupShard, Scene};
 use crate::groups::classic::{ClassicGroup, State};
 use crate::groups::records::GroupRecord;
 use crate::internal_topics::Turn;
 use crate::limits::GROUPS_PER_SHARD_MAX;
+use crate::metadata::image::MetadataImage;
 
 /// Offsets to commit, all of one group.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +24,8 @@ pub struct Commit<'a> {
     pub member_id: &'a str,
     /// Its name, if it is static.
     pub instance_id: Option<&'a str>,
+    /// The version of the request, where it matters whether it can tell an epoch.
+    pub api_version: i16,
     /// How long the offsets are to be kept; -1 for the broker's rule.
     pub retention_ms: i64,
     /// What is committed.
@@ -55,7 +59,7 @@ impl GroupShard {
         commit: &Commit<'_>,
         turn: &mut Turn<Self>,
     ) -> Result<Vec<ErrorCode>, ErrorCode> {
-        self.check_commit(commit)?;
+        let checked = self.check_commit(commit, turn.image())?;
         let settings = self.settings.clone();
         let scene = &mut Scene { settings: &settings, turn };
         if let Some(Group::Classic(group)) = self.groups.get(commit.group_id)
@@ -69,7 +73,10 @@ impl GroupShard {
             retention_ms => now_ms.saturating_add(retention_ms),
         };
         let metadata_size_max = settings.offset_metadata_max_bytes;
-        let results = commit.offsets.iter().map(|offset| {
+        let results = (0..).zip(commit.offsets).map(|(number, offset)| {
+            if let Some(Err(error)) = checked.as_ref().and_then(|checked| checked.get(number)) {
+                return *error;
+            }
             if offset.metadata.len() > metadata_size_max {
                 return ErrorCode::OffsetMetadataTooLarge;
             }
@@ -89,15 +96,21 @@ impl GroupShard {
         Ok(results.collect())
     }
 
-    fn check_commit(&self, commit: &Commit<'_>) -> Result<(), ErrorCode> {
+    /// A result for all, and perhaps one for each.
+    fn check_commit(
+        &self,
+        commit: &Commit<'_>,
+        image: &MetadataImage,
+    ) -> Result<Option<Vec<Result<(), ErrorCode>>>, ErrorCode> {
         match self.groups.get(commit.group_id) {
-            Some(Group::Classic(group)) => check_classic_commit(group, commit),
+            Some(Group::Classic(group)) => check_classic_commit(group, commit).map(|()| None),
+            Some(Group::Consumer(group)) => check_consumer_commit(group, commit, image).map(Some),
             // Without a group, anyone may keep offsets who does not say to be a member.
             None if commit.generation >= 0 => Err(ErrorCode::IllegalGeneration),
             None if self.groups.len() >= GROUPS_PER_SHARD_MAX => {
                 Err(ErrorCode::GroupMaxSizeReached)
             }
-            None => Ok(()),
+            None => Ok(None),
         }
     }
 
@@ -113,14 +126,19 @@ impl GroupShard {
     ) -> Result<Vec<ErrorCode>, ErrorCode> {
         let settings = self.settings.clone();
         let scene = &mut Scene { settings: &settings, turn };
-        let Some(Group::Classic(group)) = self.groups.get(group_id) else {
-            return Err(ErrorCode::GroupIdNotFound);
-        };
-        if !group.is_empty() && !group.is_of_consumers() {
-            return Err(ErrorCode::NonEmptyGroup);
+        let group = self.groups.get(group_id).ok_or(ErrorCode::GroupIdNotFound)?;
+        match group {
+            Group::Classic(group) if !group.is_empty() && !group.is_of_consumers() => {
+                return Err(ErrorCode::NonEmptyGroup);
+            }
+            Group::Classic(_) | Group::Consumer(_) => {}
         }
         let results = partitions.iter().map(|(topic, partition)| {
-            if group.is_subscribed(topic) {
+            let is_subscribed = match group {
+                Group::Classic(group) => group.is_subscribed(topic),
+                Group::Consumer(group) => group.is_subscribed(topic),
+            };
+            if is_subscribed {
                 return ErrorCode::GroupSubscribedToTopic;
             }
             let is_held = self.offsets.get(group_id, topic, *partition).is_some()
@@ -141,18 +159,25 @@ impl GroupShard {
     pub fn delete_group(&mut self, group_id: &str, turn: &mut Turn<Self>) -> Result<(), ErrorCode> {
         let settings = self.settings.clone();
         let scene = &mut Scene { settings: &settings, turn };
-        let Some(Group::Classic(group)) = self.groups.get(group_id) else {
-            return Err(ErrorCode::GroupIdNotFound);
+        let group = self.groups.get(group_id).ok_or(ErrorCode::GroupIdNotFound)?;
+        let is_empty = match group {
+            Group::Classic(group) => group.is_empty(),
+            Group::Consumer(group) => group.is_empty(),
         };
-        if !group.is_empty() {
+        if !is_empty {
             return Err(ErrorCode::NonEmptyGroup);
         }
-        group.cancel_timers(scene);
         for (topic, partition) in self.offsets.partitions(group_id) {
             let key = offset_key(group_id, &topic, partition);
             scene.write(&GroupRecord::Offset(key, None));
         }
-        scene.write(&GroupRecord::Classic(group_key(group_id), None));
+        match group {
+            Group::Classic(group) => {
+                group.cancel_timers(scene);
+                scene.write(&GroupRecord::Classic(group_key(group_id), None));
+            }
+            Group::Consumer(group) => carry_out(group_id, group.remove_group(), scene.turn),
+        }
         Ok(())
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use ottla_common::kafka::ErrorCode;
 use ottla_common::kafka::frame::EncodedFrame;
-use ottla_common::kafka::messages::fetch::FetchResponse;
 use ottla_common::kafka::messages::fetch::response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
     PartitionData,
 };
+use ottla_common::kafka::messages::fetch::{FetchRequest, FetchResponse};
 use ottla_common::kafka::wire::{KafkaString, Records};
 use ottla_common::types::{BrokerId, TopicId};
 use tokio::time::Instant;
@@ -19,7 +19,8 @@ use super::super::context::{Answer, Context};
 use super::{Limits, whole_error};
 use crate::network::Close;
 use crate::replication::fetch_sessions::{FetchContext, PartitionNews, TopicKey, WantedPartition};
-use crate::replication::partition::{Partition, PartitionRead, ReadRefused, ReadRequest};
+use crate::replication::partition::{Partition, PartitionRead, ReadRefused, ReadRequest, Reader};
+use crate::replication::read_replica::{RACK_AWARE_SELECTOR, preferred};
 use crate::replication::waiting::FetchWaiter;
 
 /// The first versions that are told the new leader, and where it is.
@@ -31,6 +32,25 @@ pub struct Fetching {
     context: Context,
     session: FetchContext,
     limits: Limits,
+    /// Where a consumer is that wants to read near by.
+    rack: Option<String>,
+}
+
+/// The first version in which consumers may read from followers.
+const FOLLOWER_READS_FROM: i16 = 11;
+
+/// The rack of a consumer, if it says one and this broker cares.
+pub fn rack_of(context: &Context, request: &FetchRequest) -> Option<String> {
+    let selector = context.parts.config.replication.replica_selector_class.as_deref();
+    let cares = selector == Some(RACK_AWARE_SELECTOR) && !request.rack_id.is_empty();
+    cares.then(|| request.rack_id.to_string())
+}
+
+/// Where a partition is to be read.
+enum ReadPlace {
+    Here(PartitionRead),
+    /// At another broker; what was read is everything but the records.
+    At(BrokerId, PartitionRead),
 }
 
 /// What was read, one for each wanted partition.
@@ -51,8 +71,13 @@ impl FetchRead {
 
 impl Fetching {
     /// A fetch of everything that its session wants.
-    pub fn new(context: Context, session: FetchContext, limits: Limits) -> Self {
-        Self { context, session, limits }
+    pub fn new(
+        context: Context,
+        session: FetchContext,
+        limits: Limits,
+        rack: Option<String>,
+    ) -> Self {
+        Self { context, session, limits, rack }
     }
 
     /// Whether nothing is wanted.
@@ -71,14 +96,17 @@ impl Fetching {
         for wanted in &self.session.wanted {
             let is_first = read.size == 0;
             let mut data = match self.read_partition(wanted, left, is_first) {
-                Ok(found) => success(found),
+                Ok(ReadPlace::Here(found)) => success(found),
+                Ok(ReadPlace::At(broker, found)) => {
+                    PartitionData { preferred_read_replica: broker.0, ..success(found) }
+                }
                 Err(refused) => failure(&refused),
             };
             data.partition_index = wanted.key.1;
             let size = data.records.as_ref().map_or(0, Records::len);
             left = left.saturating_sub(size);
             read.size += size as u64;
-            read.is_urgent |= data.error_code != 0 || data.diverging_epoch.epoch >= 0;
+            read.is_urgent |= must_be_told(&data);
             self.tell_leader(wanted, &mut data);
             read.partitions.push(data);
         }
@@ -90,21 +118,37 @@ impl Fetching {
         wanted: &WantedPartition,
         left: usize,
         is_first: bool,
-    ) -> Result<PartitionRead, ReadRefused> {
+    ) -> Result<ReadPlace, ReadRefused> {
         let partition = self.find(wanted).map_err(|code| ReadRefused {
             code,
             high_watermark: -1,
             log_start_offset: -1,
         })?;
         let partition_max = usize::try_from(wanted.max_bytes).unwrap_or(0);
-        partition.read(ReadRequest {
+        let request = ReadRequest {
             offset: wanted.fetch_offset,
             max_bytes: partition_max.min(left),
             min_one_batch: is_first,
-            isolation: self.limits.isolation,
+            reader: Reader::Consumer(self.limits.isolation),
+            follower_allowed: self.context.version() >= FOLLOWER_READS_FROM,
             current_leader_epoch: wanted.current_leader_epoch,
             last_fetched_epoch: wanted.last_fetched_epoch,
-        })
+        };
+        let read = partition.read(request)?;
+        match self.nearer(&partition, wanted) {
+            Some(broker) if read.diverging_epoch.is_none() => {
+                Ok(ReadPlace::At(broker, PartitionRead { records: Records::default(), ..read }))
+            }
+            _ => Ok(ReadPlace::Here(read)),
+        }
+    }
+
+    /// The follower that a consumer should read from instead of this leader.
+    fn nearer(&self, partition: &Partition, wanted: &WantedPartition) -> Option<BrokerId> {
+        let rack = self.rack.as_deref()?;
+        let in_sync = partition.in_sync_followers();
+        let leader = self.context.parts.broker_id;
+        preferred(&self.context.image, (leader, &in_sync), rack, wanted.fetch_offset)
     }
 
     fn find(&self, wanted: &WantedPartition) -> Result<Arc<Partition>, ErrorCode> {
@@ -149,10 +193,13 @@ impl Fetching {
     fn is_worth_reading(&self, watched: &[(Arc<Partition>, &WantedPartition)]) -> bool {
         let mut available = 0;
         for (partition, wanted) in watched {
-            if !partition.is_leader() {
+            let may_follow = self.context.version() >= FOLLOWER_READS_FROM;
+            let serves = partition.is_leader() || (may_follow && partition.follows().is_some());
+            if !serves {
                 return true;
             }
-            let here = partition.available_bytes(wanted.fetch_offset, self.limits.isolation);
+            let here = partition
+                .available_bytes(wanted.fetch_offset, Reader::Consumer(self.limits.isolation));
             available += here.min(u64::try_from(wanted.max_bytes).unwrap_or(0).max(1));
         }
         available >= self.limits.min_bytes
@@ -161,6 +208,7 @@ impl Fetching {
     /// The reply.
     pub fn respond(&self, read: FetchRead) -> Result<EncodedFrame, Close> {
         let answer = self.context.answer();
+        self.context.parts.metrics.consumed_bytes.add(read.size);
         let news: Vec<_> = read.partitions.iter().map(news_of).collect();
         let selection = match self.session.finish(&news) {
             Ok(selection) => selection,
@@ -227,7 +275,7 @@ impl Fetching {
     }
 }
 
-fn topic_response(topic: &TopicKey) -> FetchableTopicResponse {
+pub(super) fn topic_response(topic: &TopicKey) -> FetchableTopicResponse {
     let (topic, topic_id) = match topic {
         TopicKey::Name(name) => (KafkaString::from(name.clone()), TopicId::ZERO),
         TopicKey::Id(id) => (KafkaString::default(), *id),
@@ -235,7 +283,7 @@ fn topic_response(topic: &TopicKey) -> FetchableTopicResponse {
     FetchableTopicResponse { topic, topic_id, ..FetchableTopicResponse::default() }
 }
 
-fn success(read: PartitionRead) -> PartitionData {
+pub(super) fn success(read: PartitionRead) -> PartitionData {
     let aborted = read.aborted.map(|aborted| {
         let list = aborted.into_iter().map(|(producer_id, first_offset)| AbortedTransaction {
             producer_id,
@@ -260,7 +308,7 @@ fn success(read: PartitionRead) -> PartitionData {
     }
 }
 
-fn failure(refused: &ReadRefused) -> PartitionData {
+pub(super) fn failure(refused: &ReadRefused) -> PartitionData {
     PartitionData {
         error_code: refused.code.code(),
         high_watermark: refused.high_watermark,
@@ -271,10 +319,15 @@ fn failure(refused: &ReadRefused) -> PartitionData {
     }
 }
 
+/// Whether there is something to be told that is not records.
+pub(super) fn must_be_told(data: &PartitionData) -> bool {
+    data.error_code != 0 || data.diverging_epoch.epoch >= 0 || data.preferred_read_replica >= 0
+}
+
 fn news_of(data: &PartitionData) -> PartitionNews {
     PartitionNews {
         has_records: data.records.as_ref().is_some_and(|records| !records.is_empty()),
-        must_be_told: data.error_code != 0 || data.diverging_epoch.epoch >= 0,
+        must_be_told: must_be_told(data),
         high_watermark: data.high_watermark,
         log_start_offset: data.log_start_offset,
     }

@@ -62,6 +62,11 @@ impl Cleaner {
         Ok(cleaner)
     }
 
+    /// How it was started.
+    pub fn config(&self) -> CleanerConfig {
+        self.shared.config
+    }
+
     /// Tells the threads to stop, and waits until they did.
     pub fn stop(&self) {
         *self.shared.stopping.lock() = true;

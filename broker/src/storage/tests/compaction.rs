@@ -367,6 +367,33 @@ fn threads_compact_what_is_dirty_and_stop() {
     manager.close(1);
 }
 
+#[test]
+fn a_cleaner_takes_another_config_while_it_runs() {
+    let folder = folder();
+    let sleepy = CleanerConfig { backoff_ms: u64::MAX >> 1, ..settings(1 << 20) };
+    let manager = LogManagerConfig {
+        cleaner: sleepy,
+        ..LogManagerConfig::new(vec![folder.path().to_owned()], BrokerId(1))
+    };
+    let manager = LogManager::open(manager, NOW_MS).unwrap();
+    let key = TopicPartition::new("t", 0);
+    let id = TopicId::random().unwrap();
+    let log = manager.get_or_create(&key, id, Arc::new(compacted()), NOW_MS).unwrap();
+    put(&log, BatchOptions::default(), &[("a", Some("1")), ("a", Some("2"))]);
+    roll(&log);
+    manager.set_cleaner_config(CleanerConfig { threads: 2, ..sleepy }).unwrap();
+    assert_eq!(manager.cleaner_threads(), 2);
+    let started = std::time::Instant::now();
+    while log.dir().cleaner_offset(&key).is_none() {
+        assert!(started.elapsed().as_secs() < 60, "nothing was compacted");
+        std::thread::yield_now();
+    }
+    assert_eq!(told(&log), "a=2@1");
+    manager.close(1);
+    manager.set_cleaner_config(CleanerConfig { threads: 3, ..sleepy }).unwrap();
+    assert_eq!(manager.cleaner_threads(), 0, "closed logs are not compacted");
+}
+
 /// A compacted log for Apache Kafka's own tools: `OTTLA_COMPACTED_DIR` names a folder to write it
 /// to. Without it, that is done in a folder of its own.
 #[test]

@@ -6,6 +6,7 @@ mod faults;
 mod foreign;
 mod manager;
 mod model;
+mod movements;
 mod power;
 mod reading;
 mod recovery;
