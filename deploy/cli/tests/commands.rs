@@ -51,7 +51,7 @@ fn completions_know_the_commands() {
 fn links_take_kafkas_flags() {
     let dir = tempfile::tempdir().unwrap();
     let (code, made, _) = ottla(&["kafka-links", dir.path().to_str().unwrap()]);
-    assert_eq!((code, made.lines().count()), (0, 12));
+    assert_eq!((code, made.lines().count()), (0, 18));
     let again = ottla(&["kafka-links", dir.path().to_str().unwrap()]);
     assert_eq!(again.0, 0, "links are made anew");
     let tool = dir.path().join("kafka-topics.sh");

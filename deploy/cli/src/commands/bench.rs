@@ -5,6 +5,7 @@
 //! request starts when it *should* have been sent, so that a stall of the cluster is not left out.
 
 mod consume;
+mod groups;
 mod histogram;
 mod lanes;
 mod latency;
@@ -36,6 +37,8 @@ pub enum BenchCommand {
     Consume(ConsumeArguments),
     /// Measure how long a record takes from a producer to a consumer.
     Latency(LatencyArguments),
+    /// Measure groups: how fast they settle and rebalance, their heartbeats and commits.
+    Groups(groups::GroupsArguments),
 }
 
 /// The topic of a benchmark.
@@ -184,6 +187,7 @@ pub async fn run(context: &Context, command: BenchCommand) -> anyhow::Result<()>
             received.print(context.output)
         }
         BenchCommand::Latency(arguments) => latency::run(context, &arguments).await,
+        BenchCommand::Groups(arguments) => groups::run(context, &arguments).await,
     }
 }
 

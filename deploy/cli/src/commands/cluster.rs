@@ -1,18 +1,45 @@
-//! `ottla cluster`: brokers, disks, and which APIs are served.
+//! `ottla cluster`: brokers, who leads and who is behind, disks, and which APIs are served.
+
+mod drain;
+mod status;
 
 use clap::Subcommand;
 use ottla_common::kafka::admin::Admin;
 use ottla_common::kafka::messages::ApiKey;
+use ottla_common::types::BrokerId;
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::output::{Output, size_text};
+
+/// The config of a broker that keeps new replicas away from it.
+const CORDON: &str = "cordoned.log.dirs";
 
 /// The cluster.
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
     /// Print the cluster's id, its controller and its brokers.
     Describe,
+    /// Print what the brokers do, and which partitions are in want of something.
+    Status,
+    /// Move all replicas off a broker, and keep new ones away from it.
+    Drain {
+        /// The broker's number.
+        broker: i32,
+        /// Begin, and do not wait until it is done.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Let a broker that was drained take new replicas again.
+    Undrain {
+        /// The broker's number.
+        broker: i32,
+    },
+    /// Drain a broker and, once it has been stopped, forget it.
+    Remove {
+        /// The broker's number.
+        broker: i32,
+    },
     /// Print what each partition takes on the brokers' disks.
     LogDirs {
         /// Only these topics.
@@ -26,6 +53,12 @@ pub enum ClusterCommand {
 pub async fn run(context: &Context, command: ClusterCommand) -> anyhow::Result<()> {
     let admin = context.admin().await?;
     match command {
+        ClusterCommand::Status => status::print(context.output, &admin).await,
+        ClusterCommand::Drain { broker, no_wait } => {
+            drain::drain(context, BrokerId(broker), !no_wait).await
+        }
+        ClusterCommand::Undrain { broker } => drain::undrain(context, BrokerId(broker)).await,
+        ClusterCommand::Remove { broker } => drain::remove(context, BrokerId(broker)).await,
         ClusterCommand::Describe => describe(context.output, &admin).await,
         ClusterCommand::LogDirs { topics } => log_dirs(context.output, &admin, &topics).await,
         ClusterCommand::Apis => apis(context.output, &admin).await,

@@ -1,6 +1,7 @@
 //! `ottla consume`: records of a topic to standard output, as fast as they come.
 
 mod format;
+mod group;
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -10,7 +11,10 @@ use std::time::Duration;
 use clap::Args;
 use ottla_common::kafka::admin::Admin;
 use ottla_common::kafka::cluster::{Cluster, Isolation};
-use ottla_common::kafka::consumer::{Consumer, ConsumerOptions, OffsetReset, Position};
+use ottla_common::kafka::consumer::{
+    Consumer, ConsumerOptions, FetchedPartition, OffsetReset, Position,
+};
+use ottla_common::kafka::membership::GroupProtocol;
 use ottla_common::kafka::record_batch::BatchHeader;
 use ottla_common::kafka::records::{RecordLimits, RecordView};
 use ottla_common::types::TopicPartition;
@@ -20,6 +24,7 @@ use crate::context::Context;
 use crate::output::misuse;
 
 pub use format::Template;
+pub use group::read as read_as_member;
 
 /// Flags of `ottla consume`.
 #[derive(Args, Debug)]
@@ -52,6 +57,14 @@ pub struct ConsumeArguments {
     /// %s value, %h headers, %K and %S lengths, %% a percent sign, \n, \t.
     #[arg(long, value_name = "TEXT")]
     format: Option<String>,
+    /// Read as a member of this group: its members share the partitions, what was printed is
+    /// committed, and reading goes on there. --from-beginning and --offset then say where to begin
+    /// in partitions without a committed offset.
+    #[arg(short, long, conflicts_with_all = ["partition", "exit_at_end"])]
+    group: Option<String>,
+    /// The group's protocol, classic or consumer; otherwise the newer one that the broker offers.
+    #[arg(long, requires = "group")]
+    protocol: Option<GroupProtocol>,
     /// Leave out what open and aborted transactions wrote.
     #[arg(long)]
     committed: bool,
@@ -147,10 +160,17 @@ pub async fn run(context: &Context, arguments: &ConsumeArguments) -> anyhow::Res
             Isolation::ReadUncommitted
         },
     };
-    if context.output.json {
-        read(&cluster, &reading, format::write_json).await?;
-    } else {
-        read(&cluster, &reading, |to, shown| template.write(to, shown)).await?;
+    let write = |to: &mut dyn Write, shown: &Shown<'_>| match context.output.json {
+        true => format::write_json(to, shown),
+        false => template.write(to, shown),
+    };
+    match &arguments.group {
+        Some(group) => {
+            read_as_member(&cluster, &reading, (group, arguments.protocol), write).await?;
+        }
+        None => {
+            read(&cluster, &reading, write).await?;
+        }
     }
     Ok(())
 }
@@ -179,23 +199,9 @@ pub async fn read(
     while finished.records < left_max && !is_at_end(&consumer, &ends) {
         let fetched = consumer.poll(poll_patience(reading, last_record)).await?;
         for partition in &fetched {
-            for batch in &partition.batches {
-                let buffer = batch.record_buffer(RecordLimits::default())?;
-                for record in buffer.views() {
-                    let record = record?;
-                    let past_end =
-                        ends.get(&partition.partition).is_some_and(|e| record.offset >= *e);
-                    if record.offset < partition.start_offset || past_end {
-                        continue;
-                    }
-                    if finished.records == left_max {
-                        break;
-                    }
-                    finished.records += 1;
-                    let batch = &batch.header;
-                    write(&mut to, &Shown { partition: &partition.partition, batch, record })?;
-                }
-            }
+            let end = ends.get(&partition.partition).copied();
+            let left = left_max - finished.records;
+            finished.records += print(partition, (end, left), &mut to, &mut write)?.0;
         }
         if !fetched.is_empty() {
             to.flush()?;
@@ -207,6 +213,34 @@ pub async fn read(
     }
     to.flush()?;
     Ok(finished)
+}
+
+/// Prints the records of a partition before `end`, at most so many. Returns how many that were, and
+/// the offset that comes next.
+fn print(
+    fetched: &FetchedPartition,
+    (end, left): (Option<i64>, u64),
+    to: &mut dyn Write,
+    write: &mut impl FnMut(&mut dyn Write, &Shown<'_>) -> std::io::Result<()>,
+) -> anyhow::Result<(u64, i64)> {
+    let mut printed = 0;
+    let mut next = fetched.start_offset;
+    for batch in &fetched.batches {
+        let buffer = batch.record_buffer(RecordLimits::default())?;
+        for record in buffer.views() {
+            let record = record?;
+            let is_past_end = end.is_some_and(|end| record.offset >= end);
+            if record.offset < fetched.start_offset || is_past_end {
+                continue;
+            }
+            if printed == left {
+                return Ok((printed, next));
+            }
+            (printed, next) = (printed + 1, record.offset + 1);
+            write(to, &Shown { partition: &fetched.partition, batch: &batch.header, record })?;
+        }
+    }
+    Ok((printed, fetched.next_offset))
 }
 
 /// How long to wait for the next records.

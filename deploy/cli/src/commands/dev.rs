@@ -67,6 +67,7 @@ pub async fn run(context: &Context, arguments: DevArguments) -> anyhow::Result<(
         coordinator: coordinator_address,
         metrics: http_address.map(|address| format!("http://{address}/metrics")),
         brokers: brokers.iter().flat_map(addresses_of).collect(),
+        broker_metrics: brokers.iter().filter_map(metrics_of).collect(),
         dir: std::path::absolute(&arguments.dir)?,
         startup_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
@@ -167,6 +168,7 @@ fn broker_config(
         ("log.dirs", path_text(&dir)?),
         ("listeners", format!("PLAINTEXT://127.0.0.1:{port}")),
         ("coordinator.connect", coordinator_address.to_owned()),
+        ("http.listen", "127.0.0.1:0".to_owned()),
     ];
     for (key, value) in own {
         settings.set(key.to_owned(), value, Source::File, "ottla dev".to_owned());
@@ -187,12 +189,17 @@ fn addresses_of(broker: &RunningBroker) -> Vec<(i32, String)> {
     broker.addresses.values().map(|address| (id, address.to_string())).collect()
 }
 
+fn metrics_of(broker: &RunningBroker) -> Option<String> {
+    Some(format!("http://{}/metrics", broker.http_address?))
+}
+
 /// A cluster that serves, as it is told to people and programs.
 #[derive(serde::Serialize)]
 struct Ready {
     coordinator: String,
     metrics: Option<String>,
     brokers: BTreeMap<i32, String>,
+    broker_metrics: Vec<String>,
     dir: PathBuf,
     startup_ms: u64,
 }
@@ -208,7 +215,10 @@ impl Ready {
             print(format!("broker {id}     {address}"))?;
         }
         if let Some(metrics) = &self.metrics {
-            print(format!("metrics      {metrics}"))?;
+            print(format!("metrics      {metrics} (coordinator)"))?;
+        }
+        for (id, metrics) in self.brokers.keys().zip(&self.broker_metrics) {
+            print(format!("             {metrics} (broker {id})"))?;
         }
         print(format!("data         {}", self.dir.display()))?;
         print(format!("ready in {} ms; Ctrl-C stops\n", self.startup_ms))?;

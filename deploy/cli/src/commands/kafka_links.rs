@@ -10,18 +10,24 @@ use clap::Args;
 use crate::output::Output;
 
 /// The names that this program answers to as Kafka's tools do.
-pub const KAFKA_TOOLS: [&str; 12] = [
+pub const KAFKA_TOOLS: [&str; 18] = [
     "kafka-broker-api-versions",
     "kafka-cluster",
     "kafka-configs",
     "kafka-console-consumer",
     "kafka-console-producer",
+    "kafka-consumer-groups",
     "kafka-consumer-perf-test",
     "kafka-delete-records",
     "kafka-dump-log",
+    "kafka-features",
     "kafka-get-offsets",
+    "kafka-groups",
+    "kafka-leader-election",
     "kafka-log-dirs",
+    "kafka-metadata-quorum",
     "kafka-producer-perf-test",
+    "kafka-reassign-partitions",
     "kafka-topics",
 ];
 

@@ -7,6 +7,7 @@ pub mod configs;
 pub mod consume;
 pub mod coordinator;
 pub mod dev;
+pub mod groups;
 pub mod kafka_links;
 pub mod log;
 pub mod produce;
@@ -43,6 +44,11 @@ pub enum Command {
     /// Show and change what topics and brokers are set to.
     #[command(subcommand)]
     Configs(configs::ConfigsCommand),
+    /// Show consumer groups, and change where they go on.
+    #[command(subcommand)]
+    Groups(groups::GroupsCommand),
+    /// Show how far consumer groups are behind.
+    Lag(groups::LagArguments),
     /// Show the brokers, their disks and what they serve.
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
@@ -70,6 +76,8 @@ pub async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
         Command::Topics(command) => topics::run(context, command).await,
         Command::Configs(command) => configs::run(context, command).await,
         Command::Bench(command) => bench::run(context, command).await,
+        Command::Groups(command) => groups::run(context, command).await,
+        Command::Lag(arguments) => groups::lag(context, &arguments).await,
         Command::Cluster(command) => cluster::run(context, command).await,
         Command::Coordinator(command) => coordinator::run(context, command).await,
         Command::Log(command) => log::run(context.output, &command),

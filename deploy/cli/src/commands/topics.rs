@@ -1,4 +1,9 @@
-//! `ottla topics`: create, list, describe, alter, delete.
+//! `ottla topics`: create, list, describe, alter, delete, move replicas, elect leaders.
+
+pub mod elect;
+pub mod log_dirs;
+pub mod reassign;
+pub mod throttles;
 
 use std::sync::Arc;
 
@@ -41,6 +46,10 @@ pub enum TopicsCommand {
         #[arg(short, long)]
         partitions: i32,
     },
+    /// Move replicas to other brokers.
+    Reassign(reassign::ReassignArguments),
+    /// Have leaders elected: the preferred ones, or whoever lives.
+    Elect(elect::ElectArguments),
     /// Remove topics and their records.
     Delete {
         /// The topics.
@@ -87,6 +96,8 @@ pub async fn run(context: &Context, command: TopicsCommand) -> anyhow::Result<()
             add_partitions(&admin, &topic, partitions, None).await?;
             output.done(format_args!("{topic} has {partitions} partitions"))
         }
+        TopicsCommand::Reassign(arguments) => reassign::run(output, &admin, &arguments).await,
+        TopicsCommand::Elect(arguments) => elect::run(output, &admin, &arguments).await,
         TopicsCommand::Delete { topics, if_exists } => {
             let names: Vec<&str> = topics.iter().map(String::as_str).collect();
             for (name, deleted) in admin.delete_topics(&names).await? {
@@ -175,7 +186,7 @@ async fn print_topics(output: Output, admin: &Admin, names: &[String]) -> anyhow
             output.line(format_args!("{key} = {value}"))?;
         }
         output.rows(
-            ["partition", "leader", "leader epoch", "replicas", "isr", "offline"],
+            ["partition", "leader", "leader epoch", "replicas", "isr", "elr", "offline"],
             topic.partitions.iter().map(|partition| {
                 [
                     partition.partition_index.into(),
@@ -183,6 +194,7 @@ async fn print_topics(output: Output, admin: &Admin, names: &[String]) -> anyhow
                     partition.leader_epoch.into(),
                     partition.replica_nodes.clone().into(),
                     partition.isr_nodes.clone().into(),
+                    partition.eligible_leader_replicas.clone().unwrap_or_default().into(),
                     partition.offline_replicas.clone().into(),
                 ]
             }),

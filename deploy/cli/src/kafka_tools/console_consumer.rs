@@ -1,4 +1,4 @@
-//! `kafka-console-consumer`. There are no groups yet: all partitions are read.
+//! `kafka-console-consumer`. Without a group all partitions are read and nothing is committed.
 
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -7,11 +7,12 @@ use std::time::Duration;
 use clap::Parser;
 use ottla_common::kafka::cluster::{Cluster, Isolation};
 use ottla_common::kafka::consumer::Position;
+use ottla_common::kafka::membership::GroupProtocol;
 use ottla_common::kafka::record_batch::TimestampType;
 use ottla_common::shutdown::signalled;
 
 use super::{CommonArguments, Properties, TopicPattern};
-use crate::commands::consume::{Reading, Shown, Start, read};
+use crate::commands::consume::{Reading, Shown, Start, read, read_as_member};
 use crate::output::{Output, misuse};
 
 /// This tool helps to read data from Kafka topics and outputs it to standard output.
@@ -55,13 +56,13 @@ pub struct ConsoleConsumer {
     /// A property file for the formatter.
     #[arg(long)]
     formatter_config: Option<std::path::PathBuf>,
-    /// The consumer group: groups are not offered yet, all partitions are read.
-    #[arg(long)]
+    /// The consumer group: its members share the partitions.
+    #[arg(long, conflicts_with = "partition")]
     group: Option<String>,
     /// Taken for compatibility.
     #[arg(long, value_name = "KEY=VALUE")]
     command_property: Vec<String>,
-    /// Taken for compatibility.
+    /// Taken for compatibility; group.id and group.protocol have an effect.
     #[arg(long, value_name = "KEY=VALUE")]
     consumer_property: Vec<String>,
     /// Taken for compatibility: keys are printed as text.
@@ -103,27 +104,43 @@ pub async fn run(arguments: &ConsoleConsumer) -> anyhow::Result<()> {
              Use --formatter-property instead.",
         )?;
     }
-    if arguments.group.is_some() {
-        eprintln!("groups are not offered yet: all partitions are read, no offsets are committed");
-    }
     let texts = arguments.property.iter().chain(&arguments.formatter_property);
     let formatter = Formatter::new(&Properties::new(arguments.formatter_config.as_deref(), texts)?);
     let cluster = arguments.common.cluster().await?;
     let reading = reading(arguments, topics(arguments, &cluster).await?)?;
     let count = Cell::new(0_u64);
-    let reads = read(&cluster, &reading, |to, shown| {
+    let write = |to: &mut dyn Write, shown: &Shown<'_>| {
         count.set(count.get() + 1);
         formatter.write(to, shown)
-    });
-    let done = tokio::select! {
-        done = reads => done.map(|finished| finished.timed_out),
-        interrupted = signalled() => interrupted.map(|()| false).map_err(Into::into),
+    };
+    let done = match group(arguments)? {
+        // A member leaves its group when a signal comes.
+        Some((name, protocol)) => {
+            let reads = read_as_member(&cluster, &reading, (&name, Some(protocol)), write);
+            reads.await.map(|finished| finished.timed_out)
+        }
+        None => tokio::select! {
+            done = read(&cluster, &reading, write) => done.map(|finished| finished.timed_out),
+            interrupted = signalled() => interrupted.map(|()| false).map_err(Into::into),
+        },
     };
     if matches!(done, Ok(true)) {
         eprintln!("no message came for {} ms", arguments.timeout_ms.unwrap_or_default());
     }
     eprintln!("Processed a total of {} messages", count.get());
     done.map(drop)
+}
+
+/// The group, if one was named, and its protocol: the classic one unless told otherwise, as in
+/// Kafka.
+fn group(arguments: &ConsoleConsumer) -> anyhow::Result<Option<(String, GroupProtocol)>> {
+    let properties = arguments.consumer_property.iter().chain(&arguments.command_property);
+    let properties = Properties::new(None, properties)?;
+    let Some(name) = arguments.group.clone().or_else(|| properties.get("group.id")) else {
+        return Ok(None);
+    };
+    let protocol = properties.text("group.protocol", "classic").to_lowercase();
+    Ok(Some((name, protocol.parse().map_err(misuse)?)))
 }
 
 async fn topics(arguments: &ConsoleConsumer, cluster: &Cluster) -> anyhow::Result<Vec<String>> {

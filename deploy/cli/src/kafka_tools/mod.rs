@@ -6,9 +6,15 @@
 mod configs;
 mod console_consumer;
 mod console_producer;
+mod consumer_groups;
 mod dump_log;
+mod features;
+mod groups;
 mod inspection;
+mod leader_election;
+mod metadata_quorum;
 mod perf;
+mod reassign_partitions;
 mod topics;
 
 use std::ffi::OsString;
@@ -45,6 +51,9 @@ pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> ExitCode {
         "kafka-console-producer" => {
             with(arguments, async |flags| console_producer::run(&flags).await).await
         }
+        "kafka-consumer-groups" => {
+            with(arguments, async |flags| consumer_groups::run(&flags).await).await
+        }
         "kafka-consumer-perf-test" => {
             with(arguments, async |flags| perf::consumer(&flags).await).await
         }
@@ -52,12 +61,23 @@ pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> ExitCode {
             with(arguments, async |flags| inspection::delete_records(&flags).await).await
         }
         "kafka-dump-log" => with(arguments, async |flags| dump_log::run(&flags)).await,
+        "kafka-features" => with(arguments, async |flags| features::run(&flags).await).await,
         "kafka-get-offsets" => {
             with(arguments, async |flags| inspection::get_offsets(&flags).await).await
         }
+        "kafka-groups" => with(arguments, async |flags| groups::run(&flags).await).await,
+        "kafka-leader-election" => {
+            with(arguments, async |flags| leader_election::run(&flags).await).await
+        }
         "kafka-log-dirs" => with(arguments, async |flags| inspection::log_dirs(&flags).await).await,
+        "kafka-metadata-quorum" => {
+            with(arguments, async |flags| metadata_quorum::run(&flags).await).await
+        }
         "kafka-producer-perf-test" => {
             with(arguments, async |flags| perf::producer(&flags).await).await
+        }
+        "kafka-reassign-partitions" => {
+            with(arguments, async |flags| reassign_partitions::run(&flags).await).await
         }
         "kafka-topics" => with(arguments, async |flags| topics::run(&flags).await).await,
         other => Err(anyhow::anyhow!("{other} is not offered")),

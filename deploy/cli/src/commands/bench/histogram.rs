@@ -57,6 +57,11 @@ impl Histogram {
         self.max_us = self.max_us.max(time_us);
     }
 
+    /// How many things were counted.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
     /// Adds what another counted.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use futures_util::future::join_all;
 use ottla_common::coordination::admin_client::{AdminClient, AdminError};
 use ottla_common::coordination::protocol::CoordinationError;
@@ -12,11 +12,15 @@ use ottla_common::coordination::protocol::admin::{
     AdminRequest, MemberStatus, Members, StateDigest,
 };
 use ottla_common::types::MemberId;
+use tokio::time::Instant;
 
 use crate::context::Context;
 
 /// How long a member may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long until the leader is told once more what it could not do yet.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The members that answer, and those that do not.
 #[derive(Debug)]
@@ -129,16 +133,30 @@ impl Panel {
         good
     }
 
-    /// Has the leader do something.
+    /// Has the leader do something, once there is one and it is ready: where members start or
+    /// leaders change, that is a matter of moments.
     pub async fn tell_leader(&mut self, request: AdminRequest) -> anyhow::Result<MemberId> {
+        let began = Instant::now();
+        loop {
+            let refused = match self.leader().await {
+                Some(leader_id) => match self.tell(leader_id, request.clone()).await {
+                    Ok(()) => return Ok(leader_id),
+                    Err(error) if is_for_now(&error) => error,
+                    Err(error) => return Err(error),
+                },
+                None => anyhow!("no member knows a leader; `ottla coordinator status` shows them"),
+            };
+            if began.elapsed() > PATIENCE {
+                return Err(refused);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn leader(&mut self) -> Option<MemberId> {
         let statuses = self.statuses().await;
         let newest = statuses.iter().filter(|status| status.leader_id.is_some());
-        let newest = newest.max_by_key(|status| status.figures.term);
-        let Some(leader_id) = newest.and_then(|status| status.leader_id) else {
-            bail!("no member knows a leader; `ottla coordinator status` shows them")
-        };
-        self.tell(leader_id, request).await?;
-        Ok(leader_id)
+        newest.max_by_key(|status| status.figures.term).and_then(|status| status.leader_id)
     }
 
     /// Has a member do something.
@@ -159,4 +177,11 @@ impl Panel {
     pub fn ids(&self) -> Vec<MemberId> {
         self.members.keys().copied().collect()
     }
+}
+
+/// Whether a refusal passes by itself, and nothing was done.
+fn is_for_now(error: &anyhow::Error) -> bool {
+    use CoordinationError::{NewConfigNoQuorum, ReconfigInProgress};
+    let refusal = error.downcast_ref::<AdminError>();
+    matches!(refusal, Some(AdminError::Refused(ReconfigInProgress | NewConfigNoQuorum)))
 }
