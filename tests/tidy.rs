@@ -48,6 +48,7 @@ const COMMON: Order = &[
     ("metrics", &["telemetry"]),
     ("shutdown", &["metrics"]),
     ("net", &["shutdown"]),
+    ("http", &["net"]),
     ("kafka", &["net"]),
     ("coordination", &["net"]),
     ("cluster_tree", &["kafka", "coordination"]),
@@ -85,8 +86,10 @@ const BROKER: Order = &[
     ("controller", &["metadata"]),
     ("groups", &["internal_topics"]),
     ("transactions", &["internal_topics", "controller"]),
-    ("handlers", &["network", "groups", "transactions", "controller"]),
-    ("broker", &["handlers"]),
+    ("telemetry", &["metadata"]),
+    ("handlers", &["network", "groups", "transactions", "controller", "telemetry"]),
+    ("monitoring", &["handlers"]),
+    ("broker", &["monitoring"]),
 ];
 
 const CLI: Order = &[

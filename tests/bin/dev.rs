@@ -1,5 +1,5 @@
-//! `cargo dev verify | fix | up | sim | history`: what a developer does every day, the same for all
-//! of us.
+//! `cargo dev verify | fix | up | sim | faults | history`: what a developer does every day, the
+//! same for all of us.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -29,10 +29,18 @@ enum Task {
         /// Flags of `ottla dev`.
         arguments: Vec<String>,
     },
-    /// Runs whole ensembles in a simulator; what follows is handed to it (`cargo dev sim --help`).
+    /// Runs whole ensembles in a simulator, or with --replication the replicas of a partition; what
+    /// follows is handed to it (`cargo dev sim --help`).
     #[command(trailing_var_arg = true, allow_hyphen_values = true, disable_help_flag = true)]
     Sim {
         /// Flags of the simulator.
+        arguments: Vec<String>,
+    },
+    /// Does harm to three brokers under load and looks for what they acknowledged; what follows is
+    /// handed to `tests/faults/brokers.py` (`cargo dev faults --help`).
+    #[command(trailing_var_arg = true, allow_hyphen_values = true, disable_help_flag = true)]
+    Faults {
+        /// Flags of the script.
         arguments: Vec<String>,
     },
     /// Judges a history of what clients asked an ensemble and were told.
@@ -49,6 +57,7 @@ fn main() -> ExitCode {
         Task::Up { arguments } => up(&arguments),
         Task::History { file } => judge(&file),
         Task::Sim { arguments } => simulate(&arguments),
+        Task::Faults { arguments } => faults(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,16 +105,46 @@ fn up(arguments: &[String]) -> anyhow::Result<()> {
     run(command)
 }
 
+/// Builds the servers and the load with optimizations, and does them harm.
+fn faults(arguments: &[String]) -> anyhow::Result<()> {
+    let mut build = Command::new(cargo_path());
+    build.args(["build", "--quiet", "--release", "--package", "ottla", "--package"]);
+    build.args(["ottla-coordinator", "--package", "ottla-broker", "--package", "ottla-tests"]);
+    for server in ["ottla", "ottla-coordinator", "ottla-broker", "replication-load"] {
+        build.args(["--bin", server]);
+    }
+    build.current_dir(root());
+    run(build)?;
+    let mut command = Command::new("python3");
+    command.args(["tests/faults/brokers.py", "--binaries", "target/release"]);
+    command.args(arguments).current_dir(root());
+    run(command)
+}
+
 /// Builds the simulator with optimizations and runs it; with mistakes that can be switched on if
 /// they are looked for.
 fn simulate(arguments: &[String]) -> anyhow::Result<()> {
+    if let Some(others) = replication(arguments) {
+        let mut command = Command::new(cargo_path());
+        command.args(["run", "--quiet", "--profile", "checked", "--package", "ottla-tests"]);
+        command.args(["--bin", "simulate-replication", "--"]).args(others);
+        command.current_dir(root());
+        return run(command);
+    }
     let mut command = Command::new(cargo_path());
-    command.args(["run", "--quiet", "--profile", "sim", "--package", "ottla-simulation"]);
+    command.args(["run", "--quiet", "--profile", "checked", "--package", "ottla-simulation"]);
     if arguments.iter().any(|argument| argument == "--seeded-bugs") {
         command.args(["--features", "seeded-bugs"]);
     }
     command.arg("--").args(arguments).current_dir(root());
     run(command)
+}
+
+/// The other flags, if `--replication` is among them: then it is brokers that are simulated.
+fn replication(arguments: &[String]) -> Option<Vec<&String>> {
+    let (asked, others): (Vec<_>, Vec<_>) =
+        arguments.iter().partition(|argument| *argument == "--replication");
+    (!asked.is_empty()).then_some(others)
 }
 
 fn cargo(arguments: &str) -> anyhow::Result<()> {

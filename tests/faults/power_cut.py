@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 FS_IOC_SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
+FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
 
 
 def run(*command):
@@ -51,10 +52,28 @@ class Disk:
     def mount(self):
         run("mount", "-o", "loop", self.image, self.mount_point)
 
-    def cut(self):
+    def control(self, request, argument):
         disk = os.open(self.mount_point, os.O_RDONLY)
-        fcntl.ioctl(disk, FS_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
+        fcntl.ioctl(disk, request, struct.pack("I", argument))
         os.close(disk)
+
+    def cut(self):
+        self.control(FS_IOC_SHUTDOWN, NO_LOG_FLUSH)
+
+    def freeze(self):
+        """Lets all writes wait."""
+        self.control(FIFREEZE, 0)
+
+    def thaw(self):
+        self.control(FITHAW, 0)
+
+    def is_off(self):
+        """Whether it takes nothing more."""
+        try:
+            with open(os.path.join(self.mount_point, "after-the-cut"), "w"):
+                return False
+        except OSError:
+            return True
 
     def restore(self):
         run("umount", self.mount_point)
