@@ -3,6 +3,7 @@
 
 usage: compare_zookeeper.py --coordinator PATH --load PATH [--rounds N] [--seconds S]
            [--parts throughput failover million sessions] [--nodes N] [--only ottla|zookeeper]
+           [--works create set get mixed] [--sessions 1 64 1024] [--sizes 100 1000]
 
 Both are started by tests/compat/zookeeper/zookeeper with the same zoo.cfg, which is ZooKeeper's sample
 with maxClientCnxns=0, since all clients come from one address; ZooKeeper has a heap of 1 GB (-Xmx1000m,
@@ -30,8 +31,6 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 RUNNER = os.path.join(HERE, "..", "compat", "zookeeper", "zookeeper")
 KINDS = ["ottla", "zookeeper"]
 WORKS = ["create", "set", "get", "mixed"]
-SESSIONS = [1, 64, 1024]
-SIZES = [100, 1000]
 
 
 class Servers:
@@ -117,9 +116,9 @@ def fdatasync_ms(folder):
 
 
 def throughput(servers, arguments, put):
-    for work in WORKS:
-        for sessions in SESSIONS:
-            for size in SIZES:
+    for work in arguments.works:
+        for sessions in arguments.sessions:
+            for size in arguments.sizes:
                 got = servers.ask(
                     "run", "--work", work, "--sessions", sessions, "--size", size,
                     "--warm-up", arguments.warm_up, "--seconds", arguments.seconds)
@@ -145,15 +144,20 @@ def failover(servers, arguments, put):
         servers.ask("wait")
 
 
+RATE = ["run", "--work", "set", "--sessions", 16, "--rate", 2000, "--warm-up", 0]
+
+
 def million(servers, arguments, put):
+    servers.ask(*RATE, "--seconds", 5)
+    longest = servers.ask(*RATE, "--seconds", 15)["longest_ms"]
+    put("longest request in 15 s, 2,000/s, without a snapshot | ms", longest)
     took = servers.ask("fill", "--nodes", arguments.nodes, "--size", 100, timeout=3600)["seconds"]
     put(f"making {arguments.nodes:,} nodes | s", took)
     put(f"memory of three with {arguments.nodes:,} nodes | MB", servers.memory_mb())
     before = servers.snapshots()
-    rate = ["run", "--work", "set", "--sessions", 16, "--rate", 2000, "--warm-up", 0]
     longest = 0
     for _ in range(15):
-        got = servers.ask(*rate, "--seconds", 10)
+        got = servers.ask(*RATE, "--seconds", 10)
         longest = max(longest, got["longest_ms"])
         if got["refused"] or got["reconnects"]:
             print(f"    {got['refused']} refused, {got['reconnects']} reconnects")
@@ -194,7 +198,18 @@ def rows(figures):
             yield case, f"p{share} {unit}", at
 
 
-def print_table(figures):
+def earlier(path):
+    """The figures that a file has of earlier rounds, and what fdatasync took before them."""
+    if not path or not os.path.exists(path):
+        return {}, []
+    with open(path) as file:
+        read = json.load(file)
+    return read["figures"], read["fdatasync_ms"]
+
+
+def print_table(figures, flushes):
+    for share, times in zip(("p50", "p99"), zip(*flushes)):
+        print(f"fdatasync {share}: {min(times):.2f} to {max(times):.2f} ms")
     print("\n| case | unit | Ottla | ZooKeeper | Ottla : ZooKeeper |\n|---|---|---|---|---|")
     for case, unit, at in rows(figures):
         shown = [f"{at[kind]:,.2f}" if kind in at else "" for kind in KINDS]
@@ -209,18 +224,25 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--warm-up", type=float, default=1)
+    parser.add_argument("--works", nargs="*", choices=WORKS, default=WORKS)
+    parser.add_argument("--sessions", nargs="*", type=int, default=[1, 64, 1024], help="of the throughput")
+    parser.add_argument("--sizes", nargs="*", type=int, default=[100, 1000], help="of the nodes' data")
     parser.add_argument("--kills", type=int, default=20, help="failovers of each kind and round")
     parser.add_argument("--nodes", type=int, default=1_000_000)
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--only", choices=KINDS)
     parser.add_argument("--dir", help="where the servers keep their data")
-    parser.add_argument("--json", help="a file that gets all figures")
+    parser.add_argument("--json", help="a file that gets all figures, beside those that it has")
+    parser.add_argument("--table", action="store_true", help="print the table of that file, measure nothing")
     arguments = parser.parse_args()
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    figures = {}
-    for number in range(arguments.rounds):
+    figures, flushes = earlier(arguments.json)
+    if arguments.table:
+        return print_table(figures, flushes)
+    for number in range(len(flushes), len(flushes) + arguments.rounds):
         p50, p99 = fdatasync_ms(arguments.dir)
+        flushes.append([p50, p99])
         print(f"round {number + 1}: fdatasync p50 {p50:.2f} ms, p99 {p99:.2f} ms", flush=True)
         order = KINDS if number % 2 == 0 else KINDS[::-1]
         for part in arguments.parts:
@@ -237,8 +259,8 @@ def main():
                     servers.end()
         if arguments.json:
             with open(arguments.json, "w") as file:
-                json.dump(figures, file, indent=1)
-    print_table(figures)
+                json.dump({"figures": figures, "fdatasync_ms": flushes}, file, indent=1)
+    print_table(figures, flushes)
 
 
 main()
