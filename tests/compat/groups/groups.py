@@ -45,8 +45,8 @@ def admin_of(server):
 
 
 class Server:
-    def __init__(self, binary, folder):
-        self.binary, self.folder = binary, folder
+    def __init__(self, binary, folder, configs=("group.initial.rebalance.delay.ms=100",)):
+        self.binary, self.folder, self.configs = binary, folder, configs
         self.port, self.coordinator_port = free_port(), free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.log = open(os.path.join(folder, "log"), "wb")
@@ -54,8 +54,8 @@ class Server:
     def start(self):
         self.process = subprocess.Popen(
             [self.binary, "dev", "--dir", os.path.join(self.folder, "data"), "--port", str(self.port),
-             "--coordinator-port", str(self.coordinator_port), "--config",
-             "group.initial.rebalance.delay.ms=100"],
+             "--coordinator-port", str(self.coordinator_port),
+             *(word for config in self.configs for word in ("--config", config))],
             stdout=self.log, stderr=self.log)
         for _ in range(3000):
             with socket.socket() as probe:
@@ -268,4 +268,5 @@ def main():
     sys.exit(1 if failed else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

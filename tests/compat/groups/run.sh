@@ -13,4 +13,5 @@ if [ ! -x "$work/venv/bin/python" ]; then
     "$work/venv/bin/pip" install -q confluent-kafka
 fi
 "$here/../java/kafka" fetch >/dev/null || exit $?
-exec "$work/venv/bin/python" "$here/groups.py" "$ottla" "$here/../java/kafka"
+"$work/venv/bin/python" "$here/groups.py" "$ottla" "$here/../java/kafka"
+exec "$work/venv/bin/python" "$here/protocols.py" "$ottla" "$here/../java/kafka"
