@@ -15,8 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::client::{ClientError, ClientOptions, Connection};
 use super::error_code::ErrorCode;
@@ -28,6 +30,9 @@ use crate::types::BrokerId;
 pub use backoff::Backoff;
 pub use metadata::{BrokerNode, ClusterMetadata, PartitionMetadata, TopicMetadata};
 pub use offsets::{EARLIEST_TIMESTAMP, Isolation, LATEST_TIMESTAMP, ListedOffset, OffsetAnswer};
+
+/// How long a server may take to be reached until the next one is tried as well.
+const STAGGER: Duration = Duration::from_millis(500);
 
 /// How a client deals with a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,7 +210,9 @@ impl Cluster {
         Ok(slot.insert(connection).clone())
     }
 
-    /// A connection to some broker: to one that there is already, if possible.
+    /// A connection to some broker: to one that there is already, if possible; else to the first
+    /// that answers. They are tried one after the other, and the next one as well when the one
+    /// before takes long.
     ///
     /// # Errors
     /// `NoBootstrapServer`, if neither the known brokers nor the bootstrap servers can be reached.
@@ -221,18 +228,28 @@ impl Cluster {
                 return Ok(connection.clone());
             }
         }
+        let known = metadata.brokers.keys().map(|&broker| self.connection(broker).boxed());
+        let options = &self.inner.options.client;
+        let bootstrap = self.inner.bootstrap.iter();
+        let bootstrap = bootstrap.map(|address| Connection::connect(address, options).boxed());
+        let mut attempts = known.chain(bootstrap);
+        let mut under_way = FuturesUnordered::new();
         let mut reason = "none was given".to_owned();
-        for &broker in metadata.brokers.keys() {
-            match self.connection(broker).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => reason = error.to_string(),
-            }
-        }
-        for address in &self.inner.bootstrap {
-            match Connection::connect(address, &self.inner.options.client).await {
-                Ok(connection) => return Ok(connection),
-                Err(error @ ClientError::InvalidAddress { .. }) => return Err(error),
-                Err(error) => reason = error.to_string(),
+        // A server that stands still must not keep us from the others.
+        loop {
+            let more = attempts.next();
+            let is_last = more.is_none();
+            under_way.extend(more);
+            let ended = async {
+                let ended = under_way.next();
+                if is_last { Some(ended.await) } else { timeout(STAGGER, ended).await.ok() }
+            };
+            match ended.await {
+                Some(Some(Ok(connection))) => return Ok(connection),
+                Some(Some(Err(error @ ClientError::InvalidAddress { .. }))) => return Err(error),
+                Some(Some(Err(error))) => reason = error.to_string(),
+                Some(None) if is_last => break,
+                Some(None) | None => {}
             }
         }
         Err(ClientError::NoBootstrapServer { reason })
@@ -308,5 +325,26 @@ impl Cluster {
     pub fn backoff(&self) -> Backoff {
         let ClusterOptions { retry_backoff_ms, retry_backoff_max_ms, .. } = self.inner.options;
         Backoff::new(retry_backoff_ms, retry_backoff_max_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::kafka::fake_cluster::FakeCluster;
+
+    #[tokio::test]
+    async fn a_broker_that_stands_still_keeps_nobody_from_the_others() {
+        // Connections to it are made, and nobody says a word.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let fake = FakeCluster::start(1, 1).await;
+        let bootstrap = [silent.local_addr().unwrap().to_string(), fake.address()];
+        let client = ClientOptions { connect_timeout_ms: 600_000, ..ClientOptions::default() };
+        let options = ClusterOptions { client, ..ClusterOptions::default() };
+        let connecting = Cluster::connect(&bootstrap, options);
+        let reached = timeout(Duration::from_secs(60), connecting).await;
+        assert!(reached.expect("the second is tried while the first is waited for").is_ok());
     }
 }
