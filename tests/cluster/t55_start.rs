@@ -1,6 +1,5 @@
 //! Brokers that are started before their coordinator, and what a broker says of an ensemble.
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use ottla_broker::broker::Broker;
@@ -9,6 +8,7 @@ use ottla_common::kafka::messages::describe_quorum::response::PartitionData;
 use ottla_common::kafka::messages::describe_quorum::{DescribeQuorumRequest, request};
 use ottla_common::shutdown::Shutdown;
 use ottla_coordinator::server::{Config, Server};
+use ottla_tests::ports::free_port;
 use ottla_tests::process::DevProcess;
 use ottla_tests::raw::RawClient;
 
@@ -30,7 +30,7 @@ fn broker_config(dir: &std::path::Path, coordinator: &str) -> BrokerConfig {
 
 /// An address at which nobody listens yet.
 fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", free_port())
 }
 
 #[tokio::test(flavor = "multi_thread")]

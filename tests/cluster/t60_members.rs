@@ -1,11 +1,11 @@
 //! Members as processes of their own that join a running ensemble, and leave it.
 
-use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
 use ottla_common::coordination::client::{Client, ClientConfig};
 use ottla_common::coordination::protocol::CreateMode;
+use ottla_tests::ports::free_port;
 use ottla_tests::process::{MemberProcess, coordinator_binary, ottla_binary, printed, run};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -21,10 +21,7 @@ struct Four {
 
 impl Four {
     fn new() -> Self {
-        // Held together, so that no port is given twice.
-        let held: Vec<_> = (0..8).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let mut peers: Vec<_> =
-            held.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect();
+        let mut peers: Vec<_> = (0..8).map(|_| format!("127.0.0.1:{}", free_port())).collect();
         let clients = peers.split_off(4);
         Self { peers, clients, dir: tempfile::tempdir().unwrap() }
     }

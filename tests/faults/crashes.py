@@ -30,13 +30,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 import power_cut
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "harness"))
+from ports import free_port
+
 TOPIC, PARTITIONS, PRODUCERS = "crashes", 4, 3
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Server:

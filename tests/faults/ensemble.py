@@ -44,19 +44,12 @@ from kazoo.handlers.threading import KazooTimeoutError
 
 import power_cut
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "harness"))
+from ports import free_ports
+
 MEMBERS, REGISTERS, REGISTER_CLIENTS, SEQUENCE_CLIENTS = 3, 5, 4, 2
 TICK_MS, SESSION_TIMEOUT_S, OPERATION_TIMEOUT_S = 500, 4.0, 20
 ROUNDS = {"kill": 30, "pause": 5, "all": 5, "power": 6, "rolling": 3}
-
-
-def free_ports(count):
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 class Member:

@@ -7,8 +7,11 @@ import contextlib
 import itertools
 import os
 import shutil
-import socket
 import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "harness"))
+from ports import free_port
 
 NUMBERS = {"coordinator": 10, "broker": 20}
 ONE_AFTER_THE_OTHER = itertools.count()
@@ -17,12 +20,6 @@ HOST = ("host", 0)
 
 def run(*command):
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Loopback:

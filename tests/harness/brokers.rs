@@ -13,6 +13,7 @@ use ottla_common::types::BrokerId;
 use ottla_coordinator::server::{Config, Server};
 use tempfile::TempDir;
 
+use crate::ports::free_port;
 use crate::raw::RawClient;
 
 /// How long starting and stopping may take.
@@ -23,7 +24,7 @@ pub struct Brokers {
     /// Where its coordinator listens.
     pub coordinator: SocketAddr,
     running: BTreeMap<i32, RunningBroker>,
-    /// Where each was reached before: clients that sleep through a restart come back there.
+    /// Where each listens.
     ports: BTreeMap<i32, u16>,
     properties: Vec<(String, String)>,
     log_dirs: usize,
@@ -66,15 +67,10 @@ impl Brokers {
         Ok(brokers)
     }
 
-    /// Starts a broker, with what it has on disk if it has been there before, and where it was
-    /// unless another process has taken that port meanwhile.
+    /// Starts a broker, with what it has on disk if it has been there before, and where it was:
+    /// clients that sleep through a restart come back there.
     pub async fn start_broker(&mut self, id: i32) -> anyhow::Result<()> {
-        let port = self.ports.get(&id).copied().unwrap_or(0);
-        let is_free = std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-        self.start_broker_at(id, if is_free { port } else { 0 }).await
-    }
-
-    async fn start_broker_at(&mut self, id: i32, port: u16) -> anyhow::Result<()> {
+        let port = *self.ports.entry(id).or_insert_with(free_port);
         let listeners = format!("PLAINTEXT://127.0.0.1:{port}");
         let (id_text, coordinators) = (id.to_string(), self.coordinator.to_string());
         let rack = format!("rack-{id}");
@@ -91,7 +87,6 @@ impl Brokers {
         let own = self.properties.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let config = BrokerConfig::from_properties(needed.into_iter().chain(own))?;
         let broker = Broker::start(config, Shutdown::new()).await?;
-        self.ports.extend(broker.addresses.values().next().map(|address| (id, address.port())));
         self.running.insert(id, broker);
         Ok(())
     }

@@ -11,6 +11,8 @@ use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::ports::free_ports;
+
 /// How long a process may take to be ready, on a machine that does much else.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -103,7 +105,9 @@ impl DevProcess {
     /// If it does not come up; what it said is on standard error.
     pub fn start(dir: &Path, flags: &[&str]) -> anyhow::Result<Self> {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Self::launch(ottla_binary()?, dir.to_owned(), flags, (0, 0))
+        // Enough for all brokers and members that flags may ask for.
+        let ports = (free_ports(8), free_ports(8));
+        Self::launch(ottla_binary()?, dir.to_owned(), flags, ports)
     }
 
     fn launch(

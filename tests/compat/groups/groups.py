@@ -21,6 +21,9 @@ from confluent_kafka import (
     Consumer, ConsumerGroupState, ConsumerGroupTopicPartitions, Producer, TopicPartition)
 from confluent_kafka.admin import AdminClient, NewTopic
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "harness"))
+from ports import free_port
+
 RECORDS, PARTITIONS = 1000, 4
 passed = failed = 0
 
@@ -32,12 +35,6 @@ def check(name, got, want):
     else:
         failed += 1
         print(f"FAILED {name}: got {got!r}, want {want!r}", flush=True)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def admin_of(server):

@@ -30,14 +30,7 @@ test_transactional_producer_messages test_transactional_producer_offsets"
 folder=$(mktemp -d -p "$work")
 pids=
 trap 'kill $pids 2>/dev/null; wait $pids 2>/dev/null; rm -rf "$folder"' EXIT
-read -r port coordinator < <(python3 - <<'PYTHON'
-import socket
-probes = [socket.socket() for _ in range(2)]
-for probe in probes:
-    probe.bind(("127.0.0.1", 0))
-print(*(probe.getsockname()[1] for probe in probes))
-PYTHON
-)
+read -r port coordinator < <(python3 "$here/../../harness/ports.py" 2)
 address=127.0.0.1:$port
 # The tests want a broker as kafka-python configures its own: with the id 0, four partitions, sessions
 # of three seconds, and an address that it was told to advertise.
