@@ -2,7 +2,7 @@
 //!
 //! Modules from the bottom up; a module uses only those above it in this list: `limits`, `config`,
 //! `network` (which knows nothing but bytes and frames), `storage`, `error`, `metadata`,
-//! `security`, then `replication`, then `controller`, then `handlers`, then `broker`, which builds
+//! `security`, `quotas`, then `replication`, then `controller`, then `handlers`, then `broker`, which builds
 //! all parts and starts them.
 
 pub mod broker;
@@ -17,6 +17,7 @@ pub mod metadata;
 pub mod metrics;
 pub mod monitoring;
 pub mod network;
+pub mod quotas;
 pub mod replication;
 pub mod security;
 pub mod storage;

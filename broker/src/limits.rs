@@ -161,3 +161,10 @@ pub const SUBSCRIPTION_REGEX_SIZE_MAX: usize = 1024 * 1024;
 const _: () = assert!(READ_SIZE_MIN <= READ_SIZE && FRAME_COPY_SIZE_MAX < READ_SIZE);
 const _: () = assert!(UNCHECKED_FRAME_SIZE_MAX <= READ_SIZE && READ_SIZE < FRAME_SIZE_MAX);
 const _: () = assert!(FRAME_SIZE_MAX <= REQUEST_MEMORY_MIN);
+
+/// Users, client ids and addresses whose use of one kind is remembered; those that have been idle
+/// longest are forgotten beyond it.
+pub const QUOTA_SENSORS_MAX: usize = 20_000;
+
+/// How long a client may be idle before what it has used may be forgotten (as in Kafka).
+pub const QUOTA_SENSOR_IDLE_MS: u64 = 60 * 60 * 1000;

@@ -17,6 +17,7 @@
 //! | `/controller` | [`ControllerRegistration`] |
 //! | `/controller_epoch` | [`ControllerEpoch`] |
 //! | `/config/<kind>/<name>` | [`ConfigOverrides`] |
+//! | `/config/users/<user>/clients/<client id>` | [`ConfigOverrides`], see [`QuotaEntity`] |
 //! | `/deleted_topics/<topic id>` | [`DeletedTopic`] |
 //! | `/latest_producer_id_block` | [`ProducerIdBlock`] |
 //! | `/features` | [`FinalizedFeatures`] |
@@ -24,6 +25,7 @@
 //! [`TreePath::parse`] tells which of them a path is.
 
 mod configs;
+mod quotas;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -35,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{BrokerId, TopicId, Uuid};
 pub use configs::{ConfigKind, ConfigOverrides};
+pub use quotas::QuotaEntity;
 
 /// The nodes without values of their own that everything else stands below, parents first. Whoever
 /// comes first makes them.
@@ -690,6 +693,13 @@ pub enum TreePath {
         /// The entity's name, or [`DEFAULT_ENTITY`].
         name: String,
     },
+    /// The [`ConfigOverrides`] of a client id of a user.
+    UserClientConfig {
+        /// The user's name, or [`DEFAULT_ENTITY`].
+        user: String,
+        /// The client id, or [`DEFAULT_ENTITY`].
+        client_id: String,
+    },
     /// [`DeletedTopic`].
     DeletedTopic(TopicId),
     /// [`ProducerIdBlock`].
@@ -724,6 +734,12 @@ impl TreePath {
             ["config", kind, name, "", ..] if !name.is_empty() => {
                 let kind = ConfigKind::ALL.into_iter().find(|known| known.name() == kind)?;
                 Some(Self::Config { kind, name: entity_from_segment(name)? })
+            }
+            ["config", "users", user, "clients", client_id, ""]
+                if !user.is_empty() && !client_id.is_empty() =>
+            {
+                let user = entity_from_segment(user)?;
+                Some(Self::UserClientConfig { user, client_id: entity_from_segment(client_id)? })
             }
             ["deleted_topics", id, "", ..] => id.parse().ok().map(Self::DeletedTopic),
             ["latest_producer_id_block", "", ..] => Some(Self::ProducerIdBlock),

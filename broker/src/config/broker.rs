@@ -51,6 +51,21 @@ pub struct BrokerConfig {
     pub topics: TopicsConfig,
     /// How groups are kept.
     pub groups: GroupsConfig,
+    /// How what clients use is measured.
+    pub quotas: QuotasConfig,
+}
+
+/// How what clients use is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuotasConfig {
+    /// `quota.window.num`.
+    pub window_count: u32,
+    /// `quota.window.size.seconds`.
+    pub window_size_s: u32,
+    /// `controller.quota.window.num`.
+    pub controller_window_count: u32,
+    /// `controller.quota.window.size.seconds`.
+    pub controller_window_size_s: u32,
 }
 
 /// How the coordinators are reached.
@@ -291,6 +306,12 @@ impl BrokerConfig {
                 delete_topic_enable: read.boolean("delete.topic.enable"),
                 num_partitions: read.i32("num.partitions"),
                 default_replication_factor: check::replication_factor(&read)?,
+            },
+            quotas: QuotasConfig {
+                window_count: read.u32("quota.window.num"),
+                window_size_s: read.u32("quota.window.size.seconds"),
+                controller_window_count: read.u32("controller.quota.window.num"),
+                controller_window_size_s: read.u32("controller.quota.window.size.seconds"),
             },
         })
     }

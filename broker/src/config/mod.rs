@@ -11,6 +11,7 @@
 //! - [`describe`]: every key with its value and where that comes from, for DescribeConfigs
 //! - [`client_metrics`]: the configs of subscriptions to clients' metrics
 //! - [`dynamic`]: changes at run time, checked
+//! - [`quotas`]: what users, client ids and addresses are held to, and changes of it, checked
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
@@ -22,6 +23,7 @@ pub mod describe;
 pub mod dynamic;
 pub mod keys;
 pub mod listeners;
+pub mod quotas;
 pub mod topic;
 
 pub use broker::BrokerConfig;

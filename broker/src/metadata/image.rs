@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ottla_common::cluster_tree::{
     BrokerRegistration, ClusterId, ConfigKind, ConfigOverrides, ControllerEpoch,
     ControllerRegistration, DEFAULT_ENTITY, DeletedTopic, Endpoint, FinalizedFeatures,
-    InvalidValue, PartitionState, TopicAssignment, TreePath,
+    InvalidValue, PartitionState, QuotaEntity, TopicAssignment, TreePath,
 };
 use ottla_common::coordination::protocol::{Change, ChangeKind, SnapshotNode, Stat};
 use ottla_common::types::{BrokerId, TopicId, Zxid};
@@ -44,6 +44,8 @@ pub struct MetadataImage {
     pub broker_configs: BTreeMap<String, Guarded<Arc<Overrides>>>,
     /// Overrides of the other kinds, by kind and name.
     pub other_configs: BTreeMap<(ConfigKind, String), Guarded<Arc<Overrides>>>,
+    /// Overrides of client ids of users, by the names of both.
+    pub user_client_configs: BTreeMap<(String, String), Guarded<Arc<Overrides>>>,
     /// Topics that are gone and whose logs some brokers have still to drop.
     pub deleted_topics: BTreeMap<TopicId, Guarded<DeletedTopic>>,
     /// The levels of the cluster's features.
@@ -151,6 +153,8 @@ pub struct Delta {
     pub controller: bool,
     /// Whether an override of a broker changed.
     pub broker_configs: bool,
+    /// Whether an override changed that may be a quota.
+    pub quotas: bool,
     /// Whether a deleted topic waits for its logs to be dropped, or no longer does.
     pub deleted_topics: bool,
 }
@@ -227,6 +231,19 @@ impl MetadataImage {
         config.map(|config| config.value.clone()).unwrap_or_default()
     }
 
+    /// The overrides of all users, client ids, client ids of users, and addresses.
+    pub fn quota_overrides(&self) -> impl Iterator<Item = (QuotaEntity, &Arc<Overrides>)> {
+        let single = self.other_configs.iter().filter_map(|((kind, name), config)| {
+            Some((QuotaEntity::of_config(*kind, name)?, &config.value))
+        });
+        let pairs = self.user_client_configs.iter().filter_map(|((user, client_id), config)| {
+            let (user, client_id) = (user.clone(), client_id.clone());
+            let path = TreePath::UserClientConfig { user, client_id };
+            Some((QuotaEntity::of(&path)?, &config.value))
+        });
+        single.chain(pairs)
+    }
+
     /// A broker that new replicas may be placed on: it stays, and is not cordoned (KIP-1066).
     pub fn takes_replicas(&self, id: BrokerId) -> bool {
         let overrides = self.broker_overrides(id);
@@ -280,6 +297,12 @@ impl Building {
             }
             TreePath::Config { kind, name } => {
                 self.set_config((kind, name), ConfigOverrides::decode(data)?.config, stat);
+            }
+            TreePath::UserClientConfig { user, client_id } => {
+                let value = Arc::new(ConfigOverrides::decode(data)?.config);
+                let config = Guarded { value, node_version: stat.version };
+                self.image.user_client_configs.insert((user, client_id), config);
+                self.delta.quotas = true;
             }
             TreePath::DeletedTopic(id) => {
                 let value = DeletedTopic::decode(data)?;
@@ -363,6 +386,7 @@ impl Building {
                 self.delta.broker_configs = true;
             }
             _ => {
+                self.delta.quotas |= QuotaEntity::of_config(kind, &name).is_some();
                 self.image.other_configs.insert((kind, name), config);
             }
         }
@@ -393,7 +417,12 @@ impl Building {
                 self.delta.broker_configs = true;
             }
             Some(TreePath::Config { kind, name }) => {
+                self.delta.quotas |= QuotaEntity::of_config(kind, &name).is_some();
                 self.image.other_configs.remove(&(kind, name));
+            }
+            Some(TreePath::UserClientConfig { user, client_id }) => {
+                self.image.user_client_configs.remove(&(user, client_id));
+                self.delta.quotas = true;
             }
             Some(TreePath::DeletedTopic(id)) => {
                 self.image.deleted_topics.remove(&id);

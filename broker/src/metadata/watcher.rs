@@ -122,7 +122,14 @@ pub async fn follow(
 }
 
 fn everything_changed(delta: Delta) -> Delta {
-    Delta { brokers: true, controller: true, broker_configs: true, deleted_topics: true, ..delta }
+    Delta {
+        brokers: true,
+        controller: true,
+        broker_configs: true,
+        quotas: true,
+        deleted_topics: true,
+        ..delta
+    }
 }
 
 fn warn_of(invalid: &[(String, InvalidValue)]) {
