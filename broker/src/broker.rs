@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_common::clock::wall_time_ms;
+use ottla_common::clock::{monotonic_ms, wall_time_ms};
 use ottla_common::cluster_tree::{BrokerRegistration, ClusterId, InterBrokerSecret, PARENT_PATHS};
 use ottla_common::coordination::client::{Client, ClientConfig, ClientError};
 use ottla_common::coordination::protocol::{CoordinationError, CreateMode};
@@ -41,8 +41,9 @@ use crate::metadata::registration::{Lives, Registrar};
 use crate::metadata::watcher::{ImageHandle, follow, image_channel};
 use crate::monitoring::BrokerPages;
 use crate::network::connection::ConnectionRules;
-use crate::network::listener::{ListenerConfig, serve};
+use crate::network::listener::{Gate, ListenerConfig, serve};
 use crate::network::memory::MemoryBudget;
+use crate::quotas::Quotas;
 use crate::replication::fetcher::{FetchRules, Fetching};
 use crate::replication::fetcher_pool::FetcherPool;
 use crate::replication::isr_changes::IsrKeeper;
@@ -356,7 +357,9 @@ async fn build_parts(
         move_rate: rate(MOVE_RATE),
         throttles,
     });
-    let live = LiveConfig::new(config.clone(), replicas.clone(), background.clone());
+    let quotas = Arc::new(Quotas::new(&config.quotas));
+    let told = (replicas.clone(), quotas.clone());
+    let live = LiveConfig::new(config.clone(), told, background.clone());
     let (limits, applied) = (live.listeners(), replicas.clone());
     let apply = Arc::new(move |image: &_, delta: &_| {
         live.apply(image, delta);
@@ -381,7 +384,7 @@ async fn build_parts(
             secret,
         ),
     );
-    Ok((Arc::new(parts), limits))
+    Ok((Arc::new(Parts { quotas, ..parts }), limits))
 }
 
 fn fetching(
@@ -521,10 +524,22 @@ fn serve_all(
             rules: connection_rules(config),
             connections: limits.connections.clone(),
             creation_rate: limits.creation_rate.clone(),
+            gate: gate(parts),
             ..ListenerConfig::new(&bound.name, budget.clone())
         };
         serving.spawn(serve(listener, bound.listener, handlers.clone(), serving.clone()));
     }
+}
+
+/// Lets addresses in as often as their quotas allow.
+fn gate(parts: &Arc<Parts>) -> Gate {
+    let parts = parts.clone();
+    Arc::new(move |ip| {
+        parts.quotas.connect(ip, monotonic_ms()).map_err(|throttle_ms| {
+            parts.metrics.throttled_connections.add(1);
+            Duration::from_millis(throttle_ms)
+        })
+    })
 }
 
 fn connection_rules(config: &BrokerConfig) -> ConnectionRules {

@@ -2,8 +2,8 @@
 //!
 //! Modules from the bottom up; a module uses only those above it in this list: `limits`, `config`,
 //! `network` (which knows nothing but bytes and frames), `storage`, `error`, `metadata`,
-//! `security`, `quotas`, then `replication`, then `controller`, then `handlers`, then `broker`, which builds
-//! all parts and starts them.
+//! `security`, `quotas`, then `replication`, then `controller`, then `handlers`, then `broker`,
+//! which builds all parts and starts them.
 
 pub mod broker;
 pub mod config;

@@ -19,6 +19,12 @@ pub struct Metrics {
     pub consumed_bytes: Counter,
     /// Bytes of batches that were sent to followers.
     pub replicated_bytes: Counter,
+    /// Requests whose clients had to wait for having used more than their quotas.
+    pub throttled_requests: Counter,
+    /// How long they had to, in milliseconds.
+    pub throttled_ms: Counter,
+    /// Connections that were closed since their addresses had made too many.
+    pub throttled_connections: Counter,
     /// Replicas that left an ISR that is led here, because they lagged.
     pub isr_shrinks: Counter,
     /// Replicas that joined an ISR that is led here.
@@ -55,6 +61,9 @@ impl Default for Metrics {
             produced_records: Counter::default(),
             consumed_bytes: Counter::default(),
             replicated_bytes: Counter::default(),
+            throttled_requests: Counter::default(),
+            throttled_ms: Counter::default(),
+            throttled_connections: Counter::default(),
             isr_shrinks: Counter::default(),
             isr_expands: Counter::default(),
             leader_elections: Counter::default(),

@@ -115,6 +115,15 @@ impl Figures {
                 ("produced_records", "From producers, appended", metrics.produced_records.get()),
                 ("consumed_bytes", "Sent to consumers", metrics.consumed_bytes.get()),
                 ("replicated_bytes", "Sent to followers", metrics.replicated_bytes.get()),
+                ("throttled_requests", "Whose clients had to wait for their quotas", {
+                    metrics.throttled_requests.get()
+                }),
+                ("throttled_seconds", "How long those had to wait", {
+                    metrics.throttled_ms.get() / 1000
+                }),
+                ("throttled_connections", "Closed for the quotas of their addresses", {
+                    metrics.throttled_connections.get()
+                }),
                 ("isr_shrinks", "Replicas that left ISRs led here", metrics.isr_shrinks.get()),
                 ("isr_expands", "Replicas that joined ISRs led here", metrics.isr_expands.get()),
                 ("leader_elections", "Leaders elected by this broker", {

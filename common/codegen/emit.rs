@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::emit_struct;
 use crate::fields::Names;
-use crate::model::{Api, Message, Records, Schema};
+use crate::model::{Api, Field, Message, Records, Schema};
 
 /// The text of `messages.rs`.
 pub fn messages(schema: &Schema) -> String {
@@ -46,9 +46,20 @@ fn emit_api(out: &mut String, api: &Api) {
             versions.low, versions.high,
         ),
     );
+    let is_throttle_time = |field: &Field| field.name == "throttle_time_ms";
+    let throttle_time = match api.response.fields.iter().any(is_throttle_time) {
+        true => {
+            "fn throttle_time_ms_mut(&mut self) -> Option<&mut i32> { \
+                 Some(&mut self.throttle_time_ms) }"
+        }
+        false => "",
+    };
     put(
         out,
-        &format!("impl Response for {name}Response {{ const KEY: ApiKey = ApiKey::{name}; }}"),
+        &format!(
+            "impl Response for {name}Response {{ const KEY: ApiKey = ApiKey::{name}; \
+             {throttle_time} }}"
+        ),
     );
     out.push_str("}\n");
 }

@@ -16,4 +16,5 @@ mod t70_replication;
 mod t75_movements;
 mod t76_log_dirs;
 mod t77_dynamic_configs;
+mod t78_quotas;
 mod t80_monitoring;

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use ottla_common::kafka::request::{Request, encode_request};
 use ottla_common::kafka::response::decode_response;
+use ottla_common::kafka::wire::KafkaString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -19,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct RawClient {
     socket: TcpStream,
     correlation_id: i32,
+    client_id: KafkaString,
 }
 
 impl RawClient {
@@ -26,14 +28,19 @@ impl RawClient {
     pub async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
-        Ok(Self { socket, correlation_id: 0 })
+        Ok(Self { socket, correlation_id: 0, client_id: "raw".into() })
+    }
+
+    /// The same connection, on which requests name this client id from now on.
+    pub fn named(self, client_id: &str) -> Self {
+        Self { client_id: client_id.into(), ..self }
     }
 
     /// Sends a request and does not wait. Returns its correlation id.
     pub async fn send<R: Request>(&mut self, version: i16, request: &R) -> anyhow::Result<i32> {
         self.correlation_id += 1;
-        let client_id = "raw".into();
-        let frame = encode_request(version, self.correlation_id, Some(&client_id), request)?;
+        let client_id = Some(&self.client_id);
+        let frame = encode_request(version, self.correlation_id, client_id, request)?;
         self.socket.write_all(&frame.to_bytes()?).await?;
         Ok(self.correlation_id)
     }

@@ -10,5 +10,6 @@ mod hostile;
 mod metadata;
 mod offsets;
 mod produce;
+mod quotas;
 mod telemetry;
 mod versions;

@@ -60,6 +60,7 @@ async fn every_version_is_answered() {
     configs(&mut tried).await;
     cluster(&mut tried).await;
     groups(&mut tried).await;
+    quotas(&mut tried).await;
 
     let request = api::api_versions::ApiVersionsRequest::default();
     let mut offered: Vec<i16> = Vec::new();
@@ -71,6 +72,11 @@ async fn every_version_is_answered() {
     tried.keys.sort_unstable();
     assert_eq!(tried.keys, offered, "an API is not tried here");
     node.stop().await;
+}
+
+async fn quotas(tried: &mut Tried) {
+    tried.each(|_, _| api::describe_client_quotas::DescribeClientQuotasRequest::default()).await;
+    tried.each(|_, _| api::alter_client_quotas::AlterClientQuotasRequest::default()).await;
 }
 
 /// Of a group without a name, or one that is not there, so that none waits for others.

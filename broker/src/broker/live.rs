@@ -1,6 +1,6 @@
 //! What changes in a running broker when its dynamic configs change (KIP-226), beside what concerns
 //! single topics, which [`ReplicaManager::apply`] sees to: limits of connections, the log cleaner,
-//! fetchers, how long producers are remembered.
+//! fetchers, how long producers are remembered; and what clients are held to.
 //!
 //! It is done before the image that brings the change is published. So whoever set a config and was
 //! answered by this broker finds it in force.
@@ -23,6 +23,7 @@ use crate::limits::LIMITED_HOSTS_MAX;
 use crate::metadata::image::{Delta, MetadataImage};
 use crate::network::accept_rate::CreationRate;
 use crate::network::listener::CONNECTION_LIMITS;
+use crate::quotas::Quotas;
 use crate::replication::replica_manager::ReplicaManager;
 use crate::storage::cleaner::CleanerConfig;
 
@@ -42,6 +43,7 @@ pub struct ListenerLimits {
 pub struct LiveConfig {
     started_with: Arc<BrokerConfig>,
     replicas: Arc<ReplicaManager>,
+    quotas: Arc<Quotas>,
     listeners: ListenerLimits,
     /// What the names of hosts that have limits of their own are looked up for, at last.
     network: Arc<Mutex<Option<NetworkConfig>>>,
@@ -53,7 +55,7 @@ impl LiveConfig {
     /// Nothing is applied yet. Has to be called within a runtime.
     pub fn new(
         started_with: Arc<BrokerConfig>,
-        replicas: Arc<ReplicaManager>,
+        (replicas, quotas): (Arc<ReplicaManager>, Arc<Quotas>),
         background: Shutdown,
     ) -> Self {
         let listeners = ListenerLimits {
@@ -62,7 +64,7 @@ impl LiveConfig {
         };
         let runtime = tokio::runtime::Handle::current();
         let network = Arc::default();
-        Self { started_with, replicas, listeners, network, runtime, background }
+        Self { started_with, replicas, quotas, listeners, network, runtime, background }
     }
 
     /// What the listeners are to be held to.
@@ -72,6 +74,9 @@ impl LiveConfig {
 
     /// Applies what an image says, if it says something new. May block.
     pub fn apply(&self, image: &MetadataImage, delta: &Delta) {
+        if delta.quotas {
+            self.quotas.apply(image);
+        }
         if !delta.broker_configs {
             return;
         }

@@ -173,6 +173,8 @@ pub fn entity(parts: &[(&str, Option<&str>)]) -> Result<QuotaEntity, String> {
 mod tests {
     use super::*;
 
+    type Part<'a> = (&'a str, Option<&'a str>);
+
     fn name(name: &str) -> Option<String> {
         Some(name.to_owned())
     }
@@ -192,7 +194,7 @@ mod tests {
         for (parts, expected) in good {
             assert_eq!(entity(&parts), Ok(expected));
         }
-        let bad: [(Vec<(&str, Option<&str>)>, &str); 7] = [
+        let bad: [(Vec<Part<'_>>, &str); 7] = [
             (vec![], "Invalid empty client quota entity"),
             (vec![("group", Some("g"))], "Unhandled client quota entity type: group"),
             (vec![("user", Some(""))], "Empty user not supported"),

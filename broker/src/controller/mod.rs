@@ -18,6 +18,7 @@ pub mod leaders;
 pub mod movements;
 pub mod placement;
 pub mod producer_ids;
+mod quotas;
 pub mod reassignment;
 mod unregistration;
 pub mod writes;

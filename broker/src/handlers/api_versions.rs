@@ -82,8 +82,8 @@ pub fn refuse_version(header: &RequestHeader) -> Result<Reply, Close> {
         api_keys: own.map(range).collect(),
         ..ApiVersionsResponse::default()
     };
-    let answer = Answer { version: 0, correlation_id: header.correlation_id };
-    answer.encode(&response).map(Reply::Now)
+    let answer = Answer { version: 0, correlation_id: header.correlation_id, charge: None };
+    answer.encode(response).map(Reply::Now)
 }
 
 fn range(api: &Api) -> ApiVersion {

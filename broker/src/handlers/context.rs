@@ -11,6 +11,7 @@ use ottla_common::kafka::response::{Response, encode_response};
 use ottla_common::types::BrokerId;
 
 use super::authorization::{Operation, Resource};
+use super::charging::Charge;
 use crate::config::BrokerConfig;
 use crate::controller::admin::ClusterAdmin;
 use crate::controller::producer_ids::ProducerIds;
@@ -19,6 +20,7 @@ use crate::metadata::image::{BrokerImage, MetadataImage};
 use crate::metadata::watcher::ImageHandle;
 use crate::metrics::Metrics;
 use crate::network::{Close, ConnectionInfo, Reply};
+use crate::quotas::Quotas;
 use crate::replication::fetch_sessions::{FetchSessions, SessionLimits};
 use crate::replication::replica_manager::ReplicaManager;
 use crate::security::inter_broker::Secret;
@@ -48,6 +50,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What clients tell of themselves.
     pub telemetry: ClientTelemetry,
+    /// What clients are held to.
+    pub quotas: Arc<Quotas>,
 }
 
 impl Parts {
@@ -72,6 +76,7 @@ impl Parts {
         let telemetry_size_max = usize::try_from(telemetry_size_max).unwrap_or(usize::MAX);
         Self {
             broker_id: config.broker_id,
+            quotas: Arc::new(Quotas::new(&config.quotas)),
             config,
             image,
             replicas,
@@ -97,6 +102,8 @@ pub struct Context {
     pub header: RequestHeader,
     /// The cluster, as it was when the request came.
     pub image: Arc<MetadataImage>,
+    /// What the request uses of the client's quotas, if it is held to any.
+    pub charge: Option<Arc<Charge>>,
 }
 
 impl Context {
@@ -107,11 +114,15 @@ impl Context {
 
     /// What the response to the request is encoded with.
     pub fn answer(&self) -> Answer {
-        Answer { version: self.header.api_version, correlation_id: self.header.correlation_id }
+        Answer {
+            version: self.header.api_version,
+            correlation_id: self.header.correlation_id,
+            charge: self.charge.clone(),
+        }
     }
 
     /// Answers the request at once.
-    pub fn reply<R: Response>(&self, response: &R) -> Result<Reply, Close> {
+    pub fn reply<R: Response>(&self, response: R) -> Result<Reply, Close> {
         self.answer().encode(response).map(Reply::Now)
     }
 
@@ -141,17 +152,24 @@ impl Context {
 }
 
 /// What a response is encoded with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Answer {
     /// The version of the request.
     pub version: i16,
     /// What the client knows its request by.
     pub correlation_id: i32,
+    /// What is charged for it.
+    pub charge: Option<Arc<Charge>>,
 }
 
 impl Answer {
-    /// The response as it goes out.
-    pub fn encode<R: Response>(&self, response: &R) -> Result<EncodedFrame, Close> {
-        Ok(encode_response(self.version, self.correlation_id, response)?)
+    /// The response as it goes out. It says how long the client has to wait before its next request
+    /// is read, and from now on the connection is muted for as long.
+    pub fn encode<R: Response>(&self, mut response: R) -> Result<EncodedFrame, Close> {
+        let throttle_ms = self.charge.as_ref().map_or(0, |charge| charge.settle());
+        if let Some(told) = response.throttle_time_ms_mut().filter(|_| throttle_ms > 0) {
+            *told = throttle_ms;
+        }
+        Ok(encode_response(self.version, self.correlation_id, &response)?)
     }
 }

@@ -22,6 +22,9 @@ use super::authorization::{Operation, Resource};
 use super::context::Context;
 use crate::controller::admin::AdminError;
 
+/// The first version that is refused what is beyond its quota.
+const STRICT_FROM: i16 = 3;
+
 /// Serves a request.
 pub async fn handle(
     context: Context,
@@ -68,7 +71,16 @@ async fn grow(
         let brokers = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect();
         assignments.iter().map(|assignment| brokers(&assignment.broker_ids)).collect()
     });
-    let grown =
-        context.parts.admin.create_partitions(topic, asked.count, placed, validate_only).await;
-    grown.map_err(|AdminError { code, message }| (code, Some(message)))
+    let refused = |AdminError { code, message }| (code, Some(message));
+    let admin = &context.parts.admin;
+    if context.limits_mutations() {
+        // What cannot be made is not charged for.
+        let checked = admin.create_partitions(topic, asked.count, placed.clone(), true).await;
+        checked.map_err(refused)?;
+        let total = usize::try_from(asked.count).unwrap_or(0);
+        let added = total.saturating_sub(topic.partitions.len());
+        context.charge_mutation(added, STRICT_FROM).map_err(refused)?;
+    }
+    let grown = admin.create_partitions(topic, asked.count, placed, validate_only).await;
+    grown.map_err(refused)
 }

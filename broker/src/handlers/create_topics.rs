@@ -35,6 +35,9 @@ const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
 /// The first version whose response tells of partitions, replicas and configs.
 const DETAILS_FROM: i16 = 5;
 
+/// The first version that is refused what is beyond its quota.
+const STRICT_FROM: i16 = 6;
+
 /// Serves a request.
 pub async fn handle(context: Context, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let doubles = doubles(&request.topics);
@@ -106,7 +109,13 @@ async fn create(
         assignments,
         configs,
     };
-    context.parts.admin.create_topic(spec, validate_only).await
+    let admin = &context.parts.admin;
+    if context.limits_mutations() {
+        // What cannot be made is not charged for.
+        let checked = admin.create_topic(spec.clone(), true).await?;
+        context.charge_mutation(usize::try_from(checked.partitions).unwrap_or(0), STRICT_FROM)?;
+    }
+    admin.create_topic(spec, validate_only).await
 }
 
 fn success(

@@ -6,7 +6,8 @@
 //! - A topic that is named twice, or by nothing, or by name and id together, is INVALID_REQUEST.
 //! - TOPIC_DELETION_DISABLED if `delete.topic.enable` is false.
 //!
-//! Version notes: 4 flexible; 5 error messages; 6 topics by id (KIP-516).
+//! Version notes: 4 flexible; 5 error messages, quota violations are errors (KIP-599); 6 topics by
+//! id (KIP-516).
 //!
 //! Missing: the timeout is not observed, as in CreateTopics.
 
@@ -27,6 +28,9 @@ use crate::metadata::image::TopicImage;
 
 /// The first version that names topics by id.
 const TOPIC_IDS_FROM: i16 = 6;
+
+/// The first version that is refused what is beyond its quota.
+const STRICT_FROM: i16 = 5;
 
 /// Serves a request.
 pub async fn handle(context: Context, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
@@ -81,6 +85,7 @@ async fn delete(
         let text = "Topic deletion is disabled.";
         return Err(AdminError::new(ErrorCode::TopicDeletionDisabled, text));
     }
+    context.charge_mutation(topic.partitions.len(), STRICT_FROM)?;
     context.parts.admin.delete_topic(&topic).await?;
     Ok(topic)
 }

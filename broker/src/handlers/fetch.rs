@@ -12,6 +12,8 @@
 //!   moves. A follower's fetch that is waiting is answered with nothing when its next one comes.
 //! - A follower serves consumers what it knows to be committed, from version 11 on; a leader names
 //!   one in the consumer's rack if `replica.selector.class` is Kafka's rack-aware one (KIP-392).
+//! - A consumer that has used more than its quota is answered with nothing, and has to wait. What
+//!   never fits into its quota is not read at once.
 //! - Incremental sessions (KIP-227). The records are not copied: the reply refers to the log's
 //!   files.
 //!
@@ -56,7 +58,7 @@ pub fn handle(context: Context, request: FetchRequest) -> Result<Reply, Close> {
     let answer = context.answer();
     let follower = match follower::of(&context, &request) {
         Ok(follower) => follower,
-        Err(error) => return refuse(answer, &request, error),
+        Err(error) => return refuse(&answer, &request, error),
     };
     let limits = Limits::new(&context, &request);
     if let Some(follower) = follower {
@@ -71,7 +73,7 @@ pub fn handle(context: Context, request: FetchRequest) -> Result<Reply, Close> {
     );
     let session = match begun {
         Ok(session) => session,
-        Err(error) => return whole_error(answer, error).map(Reply::Now),
+        Err(error) => return whole_error(&answer, error).map(Reply::Now),
     };
     let fetching = Fetching::new(context, session, limits, rack);
     let read = fetching.read();
@@ -98,7 +100,9 @@ impl Limits {
     fn new(context: &Context, request: &FetchRequest) -> Self {
         let configured = context.parts.config.network.fetch_max_bytes;
         let asked = u32::try_from(request.max_bytes).unwrap_or(0);
-        let max_bytes = asked.min(configured);
+        let allowed = context.charge.as_ref().and_then(|charge| charge.fetch_bytes_max());
+        let allowed = allowed.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(u32::MAX);
+        let max_bytes = asked.min(configured).min(allowed);
         let min_bytes = u32::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
         let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         Self {
@@ -151,7 +155,7 @@ fn want(topic: &TopicKey, partition: &FetchPartition) -> WantedPartition {
 }
 
 /// The same error for everything that was asked.
-fn refuse(answer: Answer, request: &FetchRequest, error: ErrorCode) -> Result<Reply, Close> {
+fn refuse(answer: &Answer, request: &FetchRequest, error: ErrorCode) -> Result<Reply, Close> {
     if answer.version >= TOP_LEVEL_ERROR_FROM {
         return whole_error(answer, error).map(Reply::Now);
     }
@@ -172,12 +176,12 @@ fn refuse(answer: Answer, request: &FetchRequest, error: ErrorCode) -> Result<Re
         ..FetchableTopicResponse::default()
     });
     let response = FetchResponse { responses: topics.collect(), ..FetchResponse::default() };
-    answer.encode(&response).map(Reply::Now)
+    answer.encode(response).map(Reply::Now)
 }
 
 fn whole_error(
-    answer: Answer,
+    answer: &Answer,
     error: ErrorCode,
 ) -> Result<ottla_common::kafka::frame::EncodedFrame, Close> {
-    answer.encode(&FetchResponse { error_code: error.code(), ..FetchResponse::default() })
+    answer.encode(FetchResponse { error_code: error.code(), ..FetchResponse::default() })
 }

@@ -39,7 +39,7 @@ const CREATION_PATIENCE: Duration = Duration::from_secs(3);
 pub fn handle(context: Context, request: FindCoordinatorRequest) -> Served {
     let wants_groups = request.key_type == GROUP;
     if !wants_groups || context.image.topic(CONSUMER_OFFSETS).is_some() {
-        return Served::Now(context.reply(&respond(&context, &request)));
+        return Served::Now(context.reply(respond(&context, &request)));
     }
     Served::Later(Box::pin(async move {
         let ensuring = context.parts.admin.ensure_offsets_topic(CONSUMER_OFFSETS);
@@ -48,7 +48,7 @@ pub fn handle(context: Context, request: FindCoordinatorRequest) -> Served {
             tracing::warn!(%error, "the topic of groups cannot be made");
         }
         let context = Context { image: context.parts.image.load(), ..context };
-        context.reply(&respond(&context, &request))
+        context.reply(respond(&context, &request))
     }))
 }
 

@@ -58,12 +58,12 @@ where
     R: Response,
 {
     let committing = match pending.map(Committing::ready) {
-        Err(error) => return context.reply(&respond(Err(error))),
-        Ok(Ok(reply)) => return context.reply(&respond(Ok(reply))),
+        Err(error) => return context.reply(respond(Err(error))),
+        Ok(Ok(reply)) => return context.reply(respond(Ok(reply))),
         Ok(Err(committing)) => committing,
     };
     let answer = context.answer();
-    Ok(Reply::Later(Box::pin(async move { answer.encode(&respond(committing.wait().await)) })))
+    Ok(Reply::Later(Box::pin(async move { answer.encode(respond(committing.wait().await)) })))
 }
 
 /// Replies when all of several are done.
@@ -87,7 +87,7 @@ where
             };
             done.push((key, result));
         }
-        answer.encode(&respond(done))
+        answer.encode(respond(done))
     })))
 }
 
@@ -98,12 +98,12 @@ pub fn reply_when_answered<R: Response>(
     respond: impl FnOnce(Result<Answer, ErrorCode>) -> R + Send + 'static,
 ) -> Result<Reply, Close> {
     let waiting = match waiting.map(Waiting::ready) {
-        Err(error) => return context.reply(&respond(Err(error))),
-        Ok(Ok(answer)) => return context.reply(&respond(answer)),
+        Err(error) => return context.reply(respond(Err(error))),
+        Ok(Ok(answer)) => return context.reply(respond(answer)),
         Ok(Err(waiting)) => waiting,
     };
     let answer = context.answer();
-    Ok(Reply::Later(Box::pin(async move { answer.encode(&respond(waiting.wait().await)) })))
+    Ok(Reply::Later(Box::pin(async move { answer.encode(respond(waiting.wait().await)) })))
 }
 
 /// An address as `java.net.InetAddress` prints it, which tools show.

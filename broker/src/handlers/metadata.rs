@@ -44,12 +44,12 @@ const CREATION_PATIENCE: Duration = Duration::from_secs(2);
 pub fn handle(context: Context, request: MetadataRequest) -> Served {
     let missing = topics_to_create(&context, &request);
     if missing.is_empty() {
-        return Served::Now(context.reply(&respond(&context, &request, &Created::default())));
+        return Served::Now(context.reply(respond(&context, &request, &Created::default())));
     }
     Served::Later(Box::pin(async move {
         let created = create(&context, missing).await;
         let context = Context { image: context.parts.image.load(), ..context };
-        context.reply(&respond(&context, &request, &created))
+        context.reply(respond(&context, &request, &created))
     }))
 }
 

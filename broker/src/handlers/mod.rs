@@ -10,10 +10,12 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 pub mod authorization;
+pub mod charging;
 pub mod context;
 pub mod groups;
 pub mod topics;
 
+mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
@@ -26,6 +28,7 @@ mod create_topics;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
@@ -66,6 +69,7 @@ use ottla_common::kafka::ApiKey;
 use ottla_common::kafka::request::{Request, RequestHeader};
 use ottla_common::kafka::wire::Reader;
 
+use charging::{Charge, working};
 use context::{Context, Parts};
 
 use crate::network::reply::BoxFuture;
@@ -141,6 +145,8 @@ pub const APIS: &[Api] = &[
         plain(c, b, list_partition_reassignments::handle)
     }),
     api(ApiKey::OffsetDelete, (0, 0), |c, b| staged(c, b, offset_delete::handle)),
+    api(ApiKey::DescribeClientQuotas, (0, 1), |c, b| plain(c, b, describe_client_quotas::handle)),
+    api(ApiKey::AlterClientQuotas, (0, 1), |c, b| later(c, b, alter_client_quotas::handle)),
     api(ApiKey::DescribeQuorum, (0, 2), |c, b| later(c, b, describe_quorum::handle)),
     api(ApiKey::UpdateFeatures, (0, 2), |c, b| later(c, b, update_features::handle)),
     api(ApiKey::DescribeCluster, (0, 2), |c, b| plain(c, b, describe_cluster::handle)),
@@ -175,7 +181,7 @@ fn plain<R: Request>(
     handle: fn(&Context, R) -> R::Response,
 ) -> Served {
     let request = R::decode(&mut body, context.version()).map_err(Close::from);
-    Served::Now(request.and_then(|request| context.reply(&handle(&context, request))))
+    Served::Now(request.and_then(|request| context.reply(handle(&context, request))))
 }
 
 /// A handler that decides by itself when to reply.
@@ -209,7 +215,7 @@ where
     match R::decode(&mut body, context.version()) {
         Ok(request) => Served::Later(Box::pin(async move {
             let answer = context.answer();
-            answer.encode(&handle(context, request).await).map(Reply::Now)
+            answer.encode(handle(context, request).await).map(Reply::Now)
         })),
         Err(error) => Served::Now(Err(error.into())),
     }
@@ -239,7 +245,7 @@ impl Handlers {
     fn serve(
         &self,
         connection: &Arc<ConnectionInfo>,
-        header: RequestHeader,
+        (header, charge): (RequestHeader, Option<&Arc<Charge>>),
         body: Reader,
     ) -> Served {
         if let Some(intercept) = &self.intercept
@@ -259,8 +265,12 @@ impl Handlers {
             connection: Arc::clone(connection),
             header,
             image: self.parts.image.load(),
+            charge: charge.cloned(),
         };
-        (api.serve)(context, body)
+        match charge {
+            Some(charge) => charge.work(|| (api.serve)(context, body)),
+            None => (api.serve)(context, body),
+        }
     }
 }
 
@@ -272,9 +282,13 @@ impl Dispatch for Handlers {
         body: Reader,
     ) -> Result<Reply, Close> {
         let (key, began) = (header.api_key, Instant::now());
-        let reply = match self.serve(connection, header, body) {
+        let charge = Charge::of(&self.parts, connection, header.client_id.as_deref());
+        if let Some(charge) = charge.as_ref().filter(|_| key == ApiKey::Produce) {
+            charge.produced(body.remaining() as u64);
+        }
+        let reply = match self.serve(connection, (header, charge.as_ref()), body) {
             Served::Now(result) => result,
-            Served::Later(future) => future.await,
+            Served::Later(future) => working(future, charge.as_deref()).await,
         }?;
         let metrics = Arc::clone(&self.parts.metrics);
         let observe = move || {
@@ -283,13 +297,16 @@ impl Dispatch for Handlers {
                 took.observe_micros(micros);
             }
         };
+        let finish = |charge: Option<&Charge>| charge.into_iter().for_each(Charge::finish);
         Ok(match reply {
             Reply::Later(waiting) => Reply::Later(Box::pin(async move {
-                let frame = waiting.await;
+                let frame = working(waiting, charge.as_deref()).await;
+                finish(charge.as_deref());
                 observe();
                 frame
             })),
             reply => {
+                finish(charge.as_deref());
                 observe();
                 reply
             }

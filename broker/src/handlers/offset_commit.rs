@@ -33,7 +33,7 @@ const TOPIC_IDS_FROM: i16 = 10;
 pub fn handle(context: Context, request: OffsetCommitRequest) -> Result<Reply, Close> {
     if !context.is_authorized(Operation::Read, Resource::Group(&request.group_id)) {
         let refused = respond(&request, |_| ErrorCode::GroupAuthorizationFailed);
-        return context.reply(&refused);
+        return context.reply(refused);
     }
     let checked = check(&context, &request);
     let offsets: Vec<OffsetToCommit<'_>> = checked.iter().filter_map(|c| c.ok()).collect();
@@ -49,7 +49,7 @@ pub fn handle(context: Context, request: OffsetCommitRequest) -> Result<Reply, C
     let checks: Vec<Option<ErrorCode>> = checked.iter().map(|checked| checked.err()).collect();
     if offsets.is_empty() {
         let code = |index: usize| checks.get(index).copied().flatten().unwrap_or(ErrorCode::None);
-        return context.reply(&respond(&request, code));
+        return context.reply(respond(&request, code));
     }
     let pending = context.write_group(&request.group_id, |shard, turn| shard.commit(&commit, turn));
     reply_when(&context, pending, move |result| {

@@ -25,10 +25,10 @@ pub fn handle(context: Context, request: OffsetDeleteRequest) -> Result<Reply, C
         ..OffsetDeleteResponse::default()
     };
     if !context.is_authorized(Operation::Delete, Resource::Group(group_id)) {
-        return context.reply(&refused(ErrorCode::GroupAuthorizationFailed));
+        return context.reply(refused(ErrorCode::GroupAuthorizationFailed));
     }
     if group_id.is_empty() {
-        return context.reply(&refused(ErrorCode::InvalidGroupId));
+        return context.reply(refused(ErrorCode::InvalidGroupId));
     }
     let checks: Vec<Option<ErrorCode>> = check(&context, &request);
     let named = request.topics.iter().flat_map(|topic| {

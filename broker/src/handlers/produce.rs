@@ -81,7 +81,7 @@ pub fn handle(context: Context, request: ProduceRequest) -> Result<Reply, Close>
         };
     }
     if uncommitted.iter().all(Uncommitted::is_committed) {
-        return context.reply(&response);
+        return context.reply(response);
     }
     let answer = context.answer();
     let deadline = Instant::now() + timeout;
@@ -91,7 +91,7 @@ pub fn handle(context: Context, request: ProduceRequest) -> Result<Reply, Close>
                 fail(&mut response, (waiting.topic, waiting.partition), error);
             }
         }
-        answer.encode(&response)
+        answer.encode(response)
     })))
 }
 

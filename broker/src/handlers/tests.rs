@@ -26,8 +26,16 @@ fn only_versions_of_the_table_are_found() {
 
 #[test]
 fn every_handler_of_the_folder_is_in_the_table() {
-    let shared =
-        ["mod", "context", "authorization", "groups", "topics", "config_resources", "tests"];
+    let shared = [
+        "mod",
+        "context",
+        "charging",
+        "authorization",
+        "groups",
+        "topics",
+        "config_resources",
+        "tests",
+    ];
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/handlers");
     let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
     let names = names.filter_map(|name| Some(name.to_str()?.strip_suffix(".rs")?.to_owned()));

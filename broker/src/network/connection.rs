@@ -15,6 +15,7 @@ use ottla_common::kafka::frame::EncodedFrame;
 use ottla_common::kafka::request::{RequestHeader, decode_header};
 use ottla_common::kafka::wire::{Reader, Segment};
 use ottla_common::shutdown::Shutdown;
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -63,7 +64,7 @@ pub async fn run<D: Dispatch>(
     rules: (ConnectionRules, MemoryBudget, Shutdown),
 ) -> Close {
     let (rules, budget, shutdown) = rules;
-    let mut connection = Connection::new(socket, rules, &budget);
+    let mut connection = Connection::new(socket, Arc::clone(&info), rules, &budget);
     let start = |header, body| dispatch.dispatch(&info, header, body);
     let mut dispatching = pin!(None);
     let mut stopped = pin!(shutdown.stopped());
@@ -97,12 +98,15 @@ enum Next {
     Bytes,
     /// Replies have to leave first.
     Room,
+    /// The client has to wait, since it used more than its quota.
+    Silence,
     /// A handler, or the memory budget, wakes the task; or nothing more is dispatched.
     Wakeup,
 }
 
 struct Connection {
     socket: TcpStream,
+    info: Arc<ConnectionInfo>,
     reader: FrameReader,
     writer: FrameWriter,
     /// In the order of the requests.
@@ -124,10 +128,16 @@ struct Connection {
 const ROUNDS_PER_POLL: usize = 32;
 
 impl Connection {
-    fn new(socket: TcpStream, rules: ConnectionRules, budget: &MemoryBudget) -> Self {
+    fn new(
+        socket: TcpStream,
+        info: Arc<ConnectionInfo>,
+        rules: ConnectionRules,
+        budget: &MemoryBudget,
+    ) -> Self {
         let now = Instant::now();
         Self {
             socket,
+            info,
             reader: FrameReader::new(rules.frame_size_max, budget.account()),
             writer: FrameWriter::default(),
             waiting: VecDeque::new(),
@@ -172,7 +182,8 @@ impl Connection {
                 Next::Bytes => {}
                 // Sending made room for requests that are already here.
                 Next::Room if self.has_room() => continue,
-                Next::Room | Next::Wakeup => {
+                Next::Silence if self.has_left(context) => return Poll::Ready(Close::ByClient),
+                Next::Room | Next::Silence | Next::Wakeup => {
                     self.reader.pause();
                     return self.poll_timer(context);
                 }
@@ -212,6 +223,9 @@ impl Connection {
             }
             if !self.has_room() {
                 return Next::Room;
+            }
+            if self.muted_until().is_some() {
+                return Next::Silence;
             }
             let frame = match self.reader.poll_frame(context) {
                 Poll::Pending => return Next::Wakeup,
@@ -288,6 +302,19 @@ impl Connection {
             && self.waiting_size + self.writer.memory_size() < limits::REPLY_SIZE_QUEUED_MAX
     }
 
+    /// Until when the client has to wait, if it has to.
+    fn muted_until(&self) -> Option<Instant> {
+        self.info.muted_until().filter(|until| *until > Instant::now())
+    }
+
+    /// Whether a client that is not read from has closed its side. One that sent more before is not
+    /// found out until that is read.
+    fn has_left(&self, context: &mut Context<'_>) -> bool {
+        let mut byte = [0];
+        let peeked = self.socket.poll_peek(context, &mut ReadBuf::new(&mut byte));
+        matches!(peeked, Poll::Ready(Ok(0) | Err(_)))
+    }
+
     /// Why the connection is over, if it is.
     fn finished(&mut self, is_busy: bool, next: Next) -> Option<Close> {
         if next == Next::Bytes && self.reader.has_ended() {
@@ -315,25 +342,35 @@ impl Connection {
             (deadline, "client sent nothing")
         });
         let is_idle = !has_output && self.waiting.is_empty() && !self.reader.is_paused();
-        // A timeout that is too long to be a time is none.
-        let idle_at = self.active_at.checked_add(self.rules.idle_timeout).filter(|_| is_idle);
+        // To wait for one's quota is not to idle. A timeout that is too long to be a time is none.
+        let active_at = self.info.muted_until().map_or(self.active_at, |at| at.max(self.active_at));
+        let idle_at = active_at.checked_add(self.rules.idle_timeout).filter(|_| is_idle);
         let idle = idle_at.map(|deadline| (deadline, "connection was idle for too long"));
         [stalled, partial, silent, idle].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
-    /// Ends the connection when a deadline has passed; otherwise sees to it that the task is woken
-    /// at the next. The timer is moved only to an earlier time: later ones are found when it fires.
+    /// Ends the connection when a deadline has passed, and goes on when the client has waited for
+    /// its quota; otherwise sees to it that the task is woken at the next of these. The timer is
+    /// moved only to an earlier time: later ones are found when it fires.
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Close> {
-        let Some((deadline, what)) = self.deadline() else { return Poll::Pending };
-        if deadline < self.timer.deadline() {
-            self.timer.as_mut().reset(deadline);
+        let deadline = self.deadline();
+        let due = deadline.map(|(at, _)| at).into_iter().chain(self.muted_until()).min();
+        let Some(due) = due else { return Poll::Pending };
+        if due < self.timer.deadline() {
+            self.timer.as_mut().reset(due);
         }
         while self.timer.as_mut().poll(context).is_ready() {
-            if deadline <= Instant::now() {
+            let now = Instant::now();
+            if let Some((_, what)) = deadline.filter(|(at, _)| *at <= now) {
                 let closing = self.closing.take().map(|(close, _)| close);
                 return Poll::Ready(closing.unwrap_or(Close::TimedOut(what)));
             }
-            self.timer.as_mut().reset(deadline);
+            if due <= now {
+                // The client is read from again.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.timer.as_mut().reset(due);
         }
         Poll::Pending
     }

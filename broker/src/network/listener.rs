@@ -1,8 +1,10 @@
 //! Accepts connections and gives each a task. Nothing that a client does, and no shortage of
 //! descriptors, ends the accepting; nothing that happens on one connection touches another.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use ottla_common::net::{ConnectionLimits, ConnectionPermit, Listener, SharedLimits};
@@ -23,8 +25,12 @@ pub const CONNECTION_LIMITS: ConnectionLimits = ConnectionLimits {
     loopback_reserve: limits::CONNECTIONS_LOOPBACK_RESERVE,
 };
 
+/// Decides whether a connection from an address is served. `Err` says how long it is kept waiting
+/// before it is closed, so that a client that tries again at once is slowed down (KIP-612).
+pub type Gate = Arc<dyn Fn(IpAddr) -> Result<(), Duration> + Send + Sync>;
+
 /// One listener.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ListenerConfig {
     /// Its name, as in `listeners`.
     pub name: Arc<str>,
@@ -34,6 +40,8 @@ pub struct ListenerConfig {
     pub rules: ConnectionRules,
     /// Connections that it takes in a second.
     pub creation_rate: CreationRate,
+    /// Who may come in.
+    pub gate: Gate,
     /// The memory of all requests under way, shared with the broker's other listeners.
     pub budget: MemoryBudget,
 }
@@ -48,6 +56,7 @@ impl ListenerConfig {
             connections,
             rules,
             creation_rate: CreationRate::default(),
+            gate: Arc::new(|_| Ok(())),
             budget,
         }
     }
@@ -71,6 +80,11 @@ pub async fn serve<D: Dispatch>(
         if let Some(rate) = &mut rate {
             tokio::time::sleep(rate.take(Instant::now())).await;
         }
+        if let Err(kept) = (config.gate)(peer.ip()) {
+            tracing::debug!(%peer, listener = %config.name, "too many connections of the address");
+            turn_away((socket, permit), kept, &shutdown);
+            continue;
+        }
         let info = Arc::new(ConnectionInfo {
             id,
             peer,
@@ -78,10 +92,23 @@ pub async fn serve<D: Dispatch>(
             client_software: OnceLock::new(),
             peer_broker: OnceLock::new(),
             proof: parking_lot::Mutex::default(),
+            muted_until: parking_lot::Mutex::default(),
             attachment: parking_lot::Mutex::default(),
         });
         start(&config, (socket, info, permit), (&dispatch, &shutdown));
     }
+}
+
+/// Closes a connection after a while. Until then it keeps its place, so they are not too many.
+fn turn_away(connection: (TcpStream, ConnectionPermit), kept: Duration, shutdown: &Shutdown) {
+    let stopping = shutdown.clone();
+    shutdown.spawn(async move {
+        tokio::select! {
+            () = stopping.stopped() => {}
+            () = tokio::time::sleep(kept) => {}
+        }
+        drop(connection);
+    });
 }
 
 /// Starts a connection's task.

@@ -19,9 +19,10 @@
 //!
 //! # Why no queue grows
 //!
-//! A connection stops reading while it has as many requests under way, or as many bytes of replies
-//! waiting, as [`limits`](crate::limits) allow; its reader holds at most one incomplete request;
-//! and the bytes of all requests together come out of one budget, taken as they arrive.
+//! A connection stops reading while it is muted, since its client used more than its quota; and
+//! while it has as many requests under way, or as many bytes of replies waiting, as
+//! [`limits`](crate::limits) allow; its reader holds at most one incomplete request; and the bytes
+//! of all requests together come out of one budget, taken as they arrive.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
@@ -40,11 +41,13 @@ use std::any::Any;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use ottla_common::kafka::request::RequestHeader;
 use ottla_common::kafka::wire::Reader;
 use ottla_common::types::BrokerId;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 pub use reply::{Close, Reply};
 
@@ -72,8 +75,27 @@ pub struct ConnectionInfo {
     pub peer_broker: OnceLock<BrokerId>,
     /// How far such a proof has come.
     pub proof: Mutex<Proof>,
+    /// Until when nothing more is read from the client, since it used more than it may (KIP-219).
+    pub muted_until: Mutex<Option<Instant>>,
     /// Whatever whoever serves the requests keeps for this connection; it goes with it.
     pub attachment: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
+}
+
+/// The longest that a connection is muted, which nobody sees the end of.
+const MUTED_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl ConnectionInfo {
+    /// Reads nothing more from the client for that long at least. What is under way goes on.
+    pub fn mute(&self, length: Duration) {
+        let until = Instant::now() + length.min(MUTED_MAX);
+        let mut muted_until = self.muted_until.lock();
+        *muted_until = Some(muted_until.map_or(until, |known| known.max(until)));
+    }
+
+    /// Until when it is muted, or was.
+    pub fn muted_until(&self) -> Option<Instant> {
+        *self.muted_until.lock()
+    }
 }
 
 /// How far a broker at the other end has come with proving that it is one.

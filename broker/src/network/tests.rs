@@ -10,6 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use ottla_common::kafka::frame::EncodedFrame;
 use ottla_common::kafka::request::RequestHeader;
 use ottla_common::kafka::wire::{FileRegion, Reader, Segment};
+use ottla_common::net::SharedLimits;
 use ottla_common::shutdown::Shutdown;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,6 +31,8 @@ const PANIC: u8 = b'p';
 const REFUSE: u8 = b'r';
 const FILE: u8 = b'f';
 const LARGE: u8 = b'L';
+/// Makes the client wait for so many tenths of a second.
+const MUTE: u8 = b'm';
 
 /// Plays the broker.
 struct Fake {
@@ -59,7 +62,7 @@ struct Shared(Arc<Fake>);
 impl Dispatch for Shared {
     async fn dispatch(
         &self,
-        _: &Arc<ConnectionInfo>,
+        info: &Arc<ConnectionInfo>,
         header: RequestHeader,
         body: Reader,
     ) -> Result<Reply, Close> {
@@ -83,6 +86,10 @@ impl Dispatch for Shared {
                 let head = Segment::Bytes(Bytes::from_static(b"head"));
                 let tail = Segment::Bytes(Bytes::from_static(b"tail"));
                 Ok(Reply::Now(reply(id, vec![head, Segment::File(region), tail])))
+            }
+            MUTE => {
+                info.mute(Duration::from_millis(100) * u32::from(body[1]));
+                Ok(Reply::Now(reply(id, vec![Segment::Bytes(body)])))
             }
             LARGE => Ok(Reply::Now(reply(id, vec![Segment::Bytes(vec![7; 1 << 20].into())]))),
             other => panic!("what is {other}?"),
@@ -120,6 +127,7 @@ struct Server {
     address: std::net::SocketAddr,
     fake: Arc<Fake>,
     budget: MemoryBudget,
+    connections: SharedLimits,
     shutdown: Shutdown,
 }
 
@@ -142,10 +150,11 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let config = ListenerConfig { rules, ..ListenerConfig::new("test", budget.clone()) };
+        let connections = config.connections.clone();
         let shutdown = Shutdown::new();
         let dispatch = Arc::new(Shared(Arc::clone(&fake)));
         shutdown.spawn(serve(config, listener, dispatch, shutdown.clone()));
-        Self { address, fake, budget, shutdown }
+        Self { address, fake, budget, connections, shutdown }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -185,6 +194,39 @@ async fn pipelined_requests_are_answered_in_their_order() {
     server.fake.releases.add_permits(1);
     assert_eq!(read_reply(&mut client).await.0, 4);
     assert_eq!(read_reply(&mut client).await.0, 5);
+}
+
+#[tokio::test]
+async fn a_muted_client_is_answered_and_then_waits_without_idling() {
+    let rules =
+        ConnectionRules { idle_timeout: Duration::from_millis(100), ..ConnectionRules::default() };
+    let server = Server::start(rules).await;
+    let mut client = server.connect().await;
+    let began = std::time::Instant::now();
+    let bytes = [request(1, &[LATER]), request(2, &[MUTE, 5]), request(3, &[ECHO])].concat();
+    client.write_all(&bytes).await.unwrap();
+    server.fake.releases.add_permits(1);
+    assert_eq!(read_reply(&mut client).await.0, 1, "it was under way before");
+    assert_eq!(read_reply(&mut client).await.0, 2);
+    assert_eq!(read_reply(&mut client).await.0, 3);
+    assert!(began.elapsed() >= Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn a_muted_client_holds_nothing_up() {
+    let server = Server::start(ConnectionRules::default()).await;
+    let mut leaving = server.connect().await;
+    leaving.write_all(&request(1, &[MUTE, 255])).await.unwrap();
+    assert_eq!(read_reply(&mut leaving).await.0, 1);
+    let mut staying = server.connect().await;
+    staying.write_all(&request(2, &[MUTE, 255])).await.unwrap();
+    assert_eq!(read_reply(&mut staying).await.0, 2);
+    drop(leaving);
+    while server.connections.counts().open > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert!(server.shutdown.finish(Duration::from_secs(20)).await);
+    assert!(is_closed(&mut staying).await);
 }
 
 #[tokio::test]

@@ -108,6 +108,13 @@ impl Quotas {
         self.limits.load().is_used(key)
     }
 
+    /// Whether any client is held to anything but connections.
+    pub fn holds_clients(&self) -> bool {
+        let limits = self.limits.load();
+        let of_clients = |key: &QuotaKey| *key != QuotaKey::ConnectionCreationRate;
+        QuotaKey::ALL.into_iter().filter(of_clients).any(|key| limits.is_used(key))
+    }
+
     fn rates(&self, usage: Usage) -> &Rates<Share> {
         match usage {
             Usage::Produce => &self.produced,
@@ -116,8 +123,8 @@ impl Quotas {
         }
     }
 
-    /// Counts what a client has used. Returns how many milliseconds it has to wait; 0 if it keeps to
-    /// its quota.
+    /// Counts what a client has used. Returns how many milliseconds it has to wait; 0 if it keeps
+    /// to its quota.
     pub fn record(&self, usage: Usage, client: Client<'_>, value: f64, now_ms: u64) -> u64 {
         let Some((share, limit)) = self.limits.load().find(usage.key(), client) else { return 0 };
         let mut rates = self.rates(usage).lock();
@@ -129,6 +136,12 @@ impl Quotas {
             // A single slow request must not stop a client for long (KIP-124).
             Usage::Request => throttle_ms.min(self.windows.size_ms),
         }
+    }
+
+    /// Whether nothing that a client has used of this counts any more.
+    pub fn is_at_rest(&self, usage: Usage, client: Client<'_>, now_ms: u64) -> bool {
+        let Some((share, _)) = self.limits.load().find(usage.key(), client) else { return true };
+        self.rates(usage).lock().get(share, now_ms).is_at_rest(self.windows, now_ms)
     }
 
     /// Takes back what was counted: the client did not get it after all.

@@ -23,8 +23,8 @@ impl Windows {
         self.span_ms() as f64 / 1000.0
     }
 
-    /// How much of a quota fits into the windows but for the present one, which may just have begun:
-    /// more at once is always too much.
+    /// How much of a quota fits into the windows but for the present one, which may just have
+    /// begun: more at once is always too much.
     pub fn capacity(self, per_second: f64) -> f64 {
         per_second * f64::from(self.count.saturating_sub(1)) * (self.size_ms as f64 / 1000.0)
     }
@@ -74,6 +74,12 @@ impl SampledRate {
             return 0;
         }
         whole((rate - per_second) / per_second * elapsed_ms as f64)
+    }
+
+    /// Whether nothing was used in any of the windows.
+    pub fn is_at_rest(&mut self, windows: Windows, now_ms: u64) -> bool {
+        self.forget(windows, now_ms);
+        self.windows.iter().all(|window| window.sum <= 0.0)
     }
 
     /// The time that the rate is over. Windows that are missing count as windows without use, or

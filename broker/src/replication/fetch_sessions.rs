@@ -210,6 +210,25 @@ impl FetchSessions {
         Ok(FetchContext { wanted, session: Some(shared), is_incremental: true, epoch })
     }
 
+    /// Ends a fetch that is answered with nothing, since the client has to wait. Returns the
+    /// session to be told. A client that wanted a new one has to ask again (KIP-219). The error is
+    /// for the whole reply: a later fetch of the same session overtook this one.
+    pub fn hold_up(&self, context: &FetchContext) -> Result<i32, ErrorCode> {
+        let Some(session) = &context.session else { return Ok(NO_SESSION) };
+        let (id, epoch) = {
+            let session = session.lock();
+            (session.id, session.epoch)
+        };
+        if epoch != context.epoch {
+            return Err(ErrorCode::InvalidFetchSessionEpoch);
+        }
+        if context.is_incremental {
+            return Ok(id);
+        }
+        self.sessions.lock().remove(&id);
+        Ok(NO_SESSION)
+    }
+
     /// A new session, if there is a place for it.
     fn open(
         &self,

@@ -46,8 +46,8 @@ impl QuotaEntity {
         }
     }
 
-    /// The nodes above that may be missing, the upper one first: that of the user, which has configs
-    /// of its own, and the one below it, which has none.
+    /// The nodes above that may be missing, the upper one first: that of the user, which has
+    /// configs of its own, and the one below it, which has none.
     pub fn parents(&self) -> Option<[String; 2]> {
         let Self::UserClient { user, .. } = self else { return None };
         let own = ConfigOverrides::path(ConfigKind::Users, tree_name(user));

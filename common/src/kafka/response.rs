@@ -10,6 +10,11 @@ use super::wire::{Decode, Encode, Reader, WireError, Writer};
 pub trait Response: Decode + Encode + Default + Send + 'static {
     /// The API.
     const KEY: ApiKey;
+
+    /// Where it tells the client how long it will not be read from, in milliseconds, if it can.
+    fn throttle_time_ms_mut(&mut self) -> Option<&mut i32> {
+        None
+    }
 }
 
 /// A whole response as a frame, length included. `version` is that of the request.

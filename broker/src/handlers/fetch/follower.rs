@@ -64,7 +64,7 @@ pub fn serve(
 ) -> Result<Reply, Close> {
     let session = match session_of(&context, &request) {
         Ok(session) => session,
-        Err(error) => return whole_error(context.answer(), error).map(Reply::Now),
+        Err(error) => return whole_error(&context.answer(), error).map(Reply::Now),
     };
     let listed = listed(&context, &request, follower);
     let topics = request.forgotten_topics_data.iter();
@@ -73,7 +73,7 @@ pub fn serve(
         .collect();
     let epoch = match session.begin(request.session_epoch, listed, &forgotten) {
         Ok(epoch) => epoch,
-        Err(error) => return whole_error(context.answer(), error).map(Reply::Now),
+        Err(error) => return whole_error(&context.answer(), error).map(Reply::Now),
     };
     let mut fetch = Fetch {
         context,
@@ -286,6 +286,6 @@ impl Fetch {
                 }
             }
         }
-        self.context.answer().encode(&response)
+        self.context.answer().encode(response)
     }
 }

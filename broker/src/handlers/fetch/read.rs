@@ -208,11 +208,14 @@ impl Fetching {
     /// The reply.
     pub fn respond(&self, read: FetchRead) -> Result<EncodedFrame, Close> {
         let answer = self.context.answer();
+        if self.context.charge.as_ref().is_some_and(|charge| !charge.fetched(read.size)) {
+            return self.respond_nothing(&answer);
+        }
         self.context.parts.metrics.consumed_bytes.add(read.size);
         let news: Vec<_> = read.partitions.iter().map(news_of).collect();
         let selection = match self.session.finish(&news) {
             Ok(selection) => selection,
-            Err(error) => return whole_error(answer, error),
+            Err(error) => return whole_error(&answer, error),
         };
         let told = self.session.wanted.iter().zip(read.partitions).zip(&selection.is_included);
         let mut response =
@@ -228,8 +231,18 @@ impl Fetching {
                 last.partitions.push(data);
             }
         }
-        self.add_endpoints(&mut response, answer);
-        answer.encode(&response)
+        self.add_endpoints(&mut response, &answer);
+        answer.encode(response)
+    }
+
+    /// The reply to a client that has used more than its quota.
+    fn respond_nothing(&self, answer: &Answer) -> Result<EncodedFrame, Close> {
+        match self.context.parts.fetch_sessions.hold_up(&self.session) {
+            Ok(session_id) => {
+                answer.encode(FetchResponse { session_id, ..FetchResponse::default() })
+            }
+            Err(error) => whole_error(answer, error),
+        }
     }
 
     /// Adds the leader that the client should ask (KIP-951).
@@ -255,7 +268,7 @@ impl Fetching {
         }
     }
 
-    fn add_endpoints(&self, response: &mut FetchResponse, answer: Answer) {
+    fn add_endpoints(&self, response: &mut FetchResponse, answer: &Answer) {
         if answer.version < ENDPOINTS_FROM {
             return;
         }
