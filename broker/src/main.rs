@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use ottla_broker::broker::Broker;
 use ottla_broker::config::broker::BrokerConfig;
 use ottla_common::config::{Settings, Source};
+use ottla_common::open_files;
 use ottla_common::shutdown::{Shutdown, signalled};
 use ottla_common::telemetry::{self, LogFormat};
 
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
+    open_files::allow_as_many_as_possible();
     let Command::Serve(serve) = arguments.command;
     let config = serve.config()?;
     let _logging = telemetry::start(LogFormat::Text, "info")?;

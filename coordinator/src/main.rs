@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use ottla_common::config::{Settings, Source};
+use ottla_common::open_files;
 use ottla_common::shutdown::{self, Shutdown};
 use ottla_common::telemetry::{self, LogFormat};
 use ottla_coordinator::config::Config;
@@ -101,6 +102,7 @@ fn main() -> anyhow::Result<()> {
     // less memory and answers more evenly. Where the system has none, there is nothing to switch
     // off.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+    open_files::allow_as_many_as_possible();
     let Cli { command: Command::Serve(serve) } = Cli::parse();
     let Configured { settings, notes } = serve.configured()?;
     let config = Config::from_settings(&settings)

@@ -2,19 +2,27 @@
 """Three brokers of Ottla beside three of Apache Kafka: the same load on the same machine, in turns.
 
 usage: compare_replication.py --binaries FOLDER --kafka tests/compat/java/kafka
-                              [--rounds N] [--seconds S] [--partitions N…] [--failover N…]
+                              [--rounds N] [--seconds S] [--warm-up S] [--parts load catch-up failover]
+                              [--partitions N…] [--failover N…] [--only ottla|kafka]
 
 FOLDER holds `ottla`, `ottla-broker`, `ottla-coordinator` and `failover-probe` (a target folder). Ottla
 runs with three members of its coordinator besides; Kafka's three brokers are KRaft controllers too,
 with the heap of 1 GB that its scripts give. Topics have three replicas and min.insync.replicas=2, and
-the load is sent with acks=all: throughput with 1 kB records, latency at 1,000 records a second. For
-the failover a broker that leads is killed with SIGKILL, and every partition is written to until the
-last has taken a record. CPU is what all processes of a cluster used, for each MB that they were sent.
+the load is sent with acks=all: throughput with 1 kB records, latency at 1,000 records a second, for
+one topic after the other in the same cluster, which was loaded for the warm-up before. CPU is what all
+processes of a cluster used, for each MB that they were sent.
+
+catch-up: a follower is killed, records are written without it, and it starts again; told is how much
+was written a second of the time until it is in every ISR again, its start included.
+failover: a broker that leads is killed with SIGKILL, and every partition is written to until the last
+has taken a record. Then it starts again, and once more after a SIGTERM: told is how long it takes from
+the start of the process until it is in every ISR.
 """
 
 import argparse
 import json
 import os
+import resource
 import signal
 import statistics
 import subprocess
@@ -28,13 +36,17 @@ from ports import free_ports
 NODES = (1, 2, 3)
 
 
+class Failed(Exception):
+    """What a cluster could not do, in words."""
+
+
 class Cluster:
     """Three brokers and what they need, each process in a group of its own."""
 
     def __init__(self, kind, arguments, durability):
-        self.kind, self.arguments = kind, arguments
+        self.kind, self.arguments, self.durability = kind, arguments, durability
         self.folder = tempfile.TemporaryDirectory(prefix="compare-replication-")
-        self.processes, self.brokers = [], {}
+        self.processes, self.brokers, self.commands = [], {}, {}
         self.ports = dict(zip(NODES, free_ports(3)))
         if kind == "ottla":
             self.start_ottla(durability)
@@ -44,11 +56,13 @@ class Cluster:
         deadline = time.monotonic() + 120
         while self.live_brokers() < 3:
             if time.monotonic() > deadline:
-                sys.exit(f"{kind}: the brokers do not find each other")
+                self.stop()
+                raise Failed("the brokers do not find each other")
             time.sleep(0.2)
 
     def launch(self, name, command, environment=None):
-        log = open(os.path.join(self.folder.name, f"{name}.out"), "w")
+        self.commands[name] = command, environment
+        log = open(os.path.join(self.folder.name, f"{name}.out"), "a")
         process = subprocess.Popen(
             command, stdout=log, stderr=log, start_new_session=True,
             env={**os.environ, **(environment or {})})
@@ -82,11 +96,25 @@ class Cluster:
                 f"listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controllers[node]}",
             ], {"KAFKA_PLAIN": "1"})
 
+    def kill(self, node, number):
+        os.killpg(self.brokers[node].pid, number)
+        self.brokers[node].wait()
+
+    def start_again(self, node, topic, partitions):
+        """Starts a broker; returns how long it took until it was in every ISR, in seconds."""
+        began = time.monotonic()
+        self.brokers[node] = self.launch(f"broker-{node}", *self.commands[f"broker-{node}"])
+        self.wait_until_whole(topic, partitions, self.others(node))
+        return time.monotonic() - began
+
+    def others(self, node):
+        return [port for other, port in self.ports.items() if other != node]
+
     def ottla(self, *command, check=True):
         full = [f"{self.arguments.binaries}/ottla", *command]
         done = subprocess.run(full, capture_output=True, text=True, timeout=600)
         if check and done.returncode != 0:
-            sys.exit(f"{' '.join(full)}\n{done.stderr}")
+            raise Failed(f"{' '.join(full)}: {done.stderr.strip()}")
         return done.stdout
 
     def live_brokers(self):
@@ -102,16 +130,19 @@ class Cluster:
         self.ottla(
             "topics", "create", topic, "-b", self.bootstrap, "--partitions", str(partitions),
             "--replication-factor", "3", "--config", "min.insync.replicas=2")
-        # Until every broker knows every leader, and that all replicas are in sync.
-        deadline = time.monotonic() + 120
-        for port in self.ports.values():
+        self.wait_until_whole(topic, partitions, self.ports.values())
+
+    def wait_until_whole(self, topic, partitions, ports):
+        """Until these brokers know every leader, and that all replicas are in sync."""
+        deadline = time.monotonic() + self.arguments.patience
+        for port in ports:
             at = f"127.0.0.1:{port}"
             while True:
                 described = self.ottla("topics", "describe", topic, "-b", at, "--json", check=False)
                 if self.is_whole(described, partitions):
                     break
                 if time.monotonic() > deadline:
-                    sys.exit(f"{self.kind}: {topic} has not got its leaders")
+                    raise Failed(f"{topic} is not whole after {self.arguments.patience} s")
                 time.sleep(0.2)
 
     def bench(self, *command):
@@ -150,6 +181,15 @@ class Cluster:
                 pass
         return ticks / os.sysconf("SC_CLK_TCK")
 
+    def said_last(self):
+        """The last lines of the servers that are no news."""
+        lines = []
+        for name in self.commands:
+            with open(os.path.join(self.folder.name, f"{name}.out"), errors="replace") as said:
+                lines += [f"{name}: {line.strip()[:300]}" for line in said
+                          if " ERROR " in line or " WARN " in line or "panicked" in line][-3:]
+        return lines
+
     def stop(self):
         for process in self.processes:
             try:
@@ -160,50 +200,78 @@ class Cluster:
         self.folder.cleanup()
 
 
-def load(cluster, partitions, seconds):
+SENT = ["--acks", "all", "--record-size", "1000"]
+
+
+def load(cluster, put):
     """Throughput, latency and what they cost."""
-    topic = f"load-{partitions}"
-    cluster.create(topic, partitions)
-    sent = ["--acks", "all", "--record-size", "1000"]
-    cluster.bench("produce", topic, "--duration", "2s", *sent)
-    before = cluster.cpu_seconds()
-    produced = cluster.bench("produce", topic, "--duration", f"{seconds}s", *sent)
-    spent = cluster.cpu_seconds() - before
-    megabytes = produced["megabytes_per_second"] * seconds
-    latency = cluster.bench("latency", topic, "--duration", f"{seconds}s", *sent)
-    acknowledged = latency["acknowledged_after"]
-    return {
-        "produce|MB/s": produced["megabytes_per_second"],
-        "produce|CPU ms/MB": spent * 1000 / max(megabytes, 0.001),
-        "latency|p50 ms": acknowledged["p50_ms"],
-        "latency|p99 ms": acknowledged["p99_ms"],
-        "latency|p99.9 ms": acknowledged["p999_ms"],
-    }
+    arguments = cluster.arguments
+    cluster.create("warm-up", 12)
+    cluster.bench("produce", "warm-up", "--duration", f"{arguments.warm_up}s", *SENT)
+    for partitions in arguments.partitions:
+        topic, case = f"load-{partitions}", f"{partitions:,} partitions, {cluster.durability}"
+        cluster.create(topic, partitions)
+        cluster.bench("produce", topic, "--duration", "2s", *SENT)
+        before = cluster.cpu_seconds()
+        produced = cluster.bench("produce", topic, "--duration", f"{arguments.seconds}s", *SENT)
+        spent = cluster.cpu_seconds() - before
+        megabytes = produced["megabytes_per_second"] * arguments.seconds
+        latency = cluster.bench("latency", topic, "--duration", f"{arguments.seconds}s", *SENT)
+        acknowledged = latency["acknowledged_after"]
+        put(f"produce, {case}|MB/s", produced["megabytes_per_second"])
+        put(f"produce, {case}|CPU ms/MB", spent * 1000 / max(megabytes, 0.001))
+        put(f"latency, {case}|p50 ms", acknowledged["p50_ms"])
+        put(f"latency, {case}|p99 ms", acknowledged["p99_ms"])
+        put(f"latency, {case}|p99.9 ms", acknowledged["p999_ms"])
+    put(f"memory of all after that, {cluster.durability}|MB", cluster.memory_mb())
 
 
-def failover(cluster, partitions):
-    """From the kill of a leader to the last partition that takes a record again."""
-    topic = f"failover-{partitions}"
-    cluster.create(topic, partitions)
-    time.sleep(3)
-    memory = cluster.memory_mb()
-    survivors = ",".join(f"127.0.0.1:{cluster.ports[node]}" for node in NODES[1:])
-    probe = subprocess.Popen([
-        f"{cluster.arguments.binaries}/failover-probe", "--bootstrap-server", survivors,
-        "--topic", topic, "--partitions", str(partitions)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    if probe.stdout.readline().strip() != "ready":
-        sys.exit(f"{cluster.kind}: the probe could not write")
-    os.killpg(cluster.brokers[1].pid, signal.SIGKILL)
-    probe.stdin.write("killed\n")
-    probe.stdin.flush()
-    times = json.loads(probe.stdout.readline())
-    probe.wait()
-    return {
-        "kill -9 to the last partition|ms": times["last_ms"],
-        "kill -9 to half of the partitions|ms": times["p50_ms"],
-        "memory of all|MB": memory,
-    }
+def catch_up(cluster, put):
+    """How fast a follower gets what it missed."""
+    cluster.create("missed", 12)
+    cluster.bench("produce", "missed", "--duration", f"{cluster.arguments.warm_up}s", *SENT)
+    cluster.kill(3, signal.SIGKILL)
+    seconds = 2 * cluster.arguments.seconds
+    produced = cluster.bench("produce", "missed", "--duration", f"{seconds}s", *SENT)
+    missed = produced["megabytes_per_second"] * seconds
+    took = cluster.start_again(3, "missed", 12)
+    put("a follower catches up with what it missed|MB", missed)
+    put("the same, its start included|s", took)
+    put("the same|MB/s", missed / took)
+
+
+def failover(cluster, put):
+    """From the kill of a leader to the last partition that takes a record again, and two starts."""
+    for partitions in cluster.arguments.failover:
+        topic, case = f"failover-{partitions}", f"{partitions:,} partitions"
+        before = cluster.memory_mb()
+        began = time.monotonic()
+        cluster.create(topic, partitions)
+        put(f"making {case}|s", time.monotonic() - began)
+        time.sleep(3)
+        put(f"memory of all for {case}|MB", cluster.memory_mb() - before)
+        probe = subprocess.Popen([
+            f"{cluster.arguments.binaries}/failover-probe", "--topic", topic,
+            "--bootstrap-server", ",".join(f"127.0.0.1:{port}" for port in cluster.others(1)),
+            "--partitions", str(partitions)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if probe.stdout.readline().strip() != "ready":
+            raise Failed("the probe could not write")
+        cluster.kill(1, signal.SIGKILL)
+        probe.stdin.write("killed\n")
+        probe.stdin.flush()
+        times = json.loads(probe.stdout.readline())
+        probe.wait()
+        put(f"`kill -9` of a broker to the last of {case} written again|ms", times["last_ms"])
+        put(f"`kill -9` of a broker to half of {case} written again|ms", times["p50_ms"])
+        put(f"start after that with {case}|s", cluster.start_again(1, topic, partitions))
+        began = time.monotonic()
+        cluster.kill(1, signal.SIGTERM)
+        put(f"orderly stop with {case}|s", time.monotonic() - began)
+        put(f"start after an orderly stop with {case}|s", cluster.start_again(1, topic, partitions))
+
+
+PARTS = {"load": load, "catch-up": catch_up, "failover": failover}
 
 
 def fdatasync_ms():
@@ -218,21 +286,27 @@ def fdatasync_ms():
     return times[100], times[198]
 
 
-def measure(kind, arguments, durability, task):
-    cluster = Cluster(kind, arguments, durability)
+def measure(kind, arguments, part, durability, put):
+    cluster = None
     try:
-        return task(cluster)
+        cluster = Cluster(kind, arguments, durability)
+        PARTS[part](cluster, put)
+    except Failed as failed:
+        # What was measured until then counts; the other one is still to be measured.
+        print(f"  {kind}, {part}, {durability}: {failed}", flush=True)
+        for line in cluster.said_last() if cluster is not None else []:
+            print(f"    {line}", flush=True)
     finally:
-        cluster.stop()
+        if cluster is not None:
+            cluster.stop()
 
 
-def cases(arguments):
-    for durability in ("disk", "page-cache"):
-        for count in arguments.partitions:
-            name = f"{count} partitions, {durability}"
-            yield name, durability, lambda c, n=count: load(c, n, arguments.seconds)
-    for count in arguments.failover:
-        yield f"{count} partitions", "disk", lambda c, n=count: failover(c, n)
+def allow_files(count):
+    """Each partition takes files on every broker; what may be raised is raised."""
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+    except (OSError, ValueError):
+        print(f"files open at once: {resource.getrlimit(resource.RLIMIT_NOFILE)[1]}")
 
 
 def main():
@@ -241,30 +315,37 @@ def main():
     parser.add_argument("--kafka", required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--warm-up", type=int, default=20)
+    parser.add_argument("--patience", type=int, default=180)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--partitions", type=int, nargs="*", default=[1, 12, 120, 1200])
     parser.add_argument("--failover", type=int, nargs="*", default=[1000, 10000])
     parser.add_argument("--only", choices=["ottla", "kafka"])
     arguments = parser.parse_args()
+    tasks = [(part, durability) for part in arguments.parts
+             for durability in (["disk", "page-cache"] if part == "load" else ["disk"])]
+    allow_files(200_000)
     figures = {}
     for number in range(arguments.rounds):
         p50, p99 = fdatasync_ms()
         print(f"round {number + 1}: fdatasync p50 {p50:.2f} ms, p99 {p99:.2f} ms", flush=True)
         order = ["ottla", "kafka"] if number % 2 == 0 else ["kafka", "ottla"]
-        kinds = [kind for kind in order if arguments.only in (None, kind)]
-        for name, durability, task in cases(arguments):
-            for kind in kinds:
-                for what, value in measure(kind, arguments, durability, task).items():
-                    figures.setdefault((name, what), {}).setdefault(kind, []).append(value)
-                    print(f"  {name}: {what} {kind} {value:.2f}", flush=True)
+        for part, durability in tasks:
+            for kind in [kind for kind in order if arguments.only in (None, kind)]:
+                def put(what, value, kind=kind):
+                    figures.setdefault(what, {}).setdefault(kind, []).append(value)
+                    print(f"  {kind}: {what} {value:.2f}", flush=True)
+
+                measure(kind, arguments, part, durability, put)
     print("\n| case | unit | Ottla | Kafka | Ottla : Kafka |\n|---|---|---|---|---|")
-    for (name, what), values in figures.items():
+    for what, values in figures.items():
         median = {kind: statistics.median(found) for kind, found in values.items()}
         ours, theirs = median.get("ottla"), median.get("kafka")
         both = ours is not None and theirs
         text = ["-" if value is None else f"{value:,.2f}" for value in (ours, theirs)]
         ratio = f"{ours / theirs:.2f}" if both else "-"
         label, unit = what.split("|")
-        print(f"| {label}, {name} | {unit} | {text[0]} | {text[1]} | {ratio} |")
+        print(f"| {label} | {unit} | {text[0]} | {text[1]} | {ratio} |")
 
 
 main()

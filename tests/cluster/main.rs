@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod t10_dev;
+mod t15_open_files;
 mod t20_coordination_client;
 mod t30_kafka_client;
 mod t40_campaign;

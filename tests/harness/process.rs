@@ -104,10 +104,18 @@ impl DevProcess {
     /// # Errors
     /// If it does not come up; what it said is on standard error.
     pub fn start(dir: &Path, flags: &[&str]) -> anyhow::Result<Self> {
+        Self::start_by(&ottla_binary()?, dir, flags)
+    }
+
+    /// Likewise by another program, which is given what `ottla` would be.
+    ///
+    /// # Errors
+    /// If it does not come up; what it said is on standard error.
+    pub fn start_by(program: &Path, dir: &Path, flags: &[&str]) -> anyhow::Result<Self> {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         // Enough for all brokers and members that flags may ask for.
         let ports = (free_ports(8), free_ports(8));
-        Self::launch(ottla_binary()?, dir.to_owned(), flags, ports)
+        Self::launch(program.to_owned(), dir.to_owned(), flags, ports)
     }
 
     fn launch(

@@ -4,6 +4,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 /// A failure of the disk, or bytes on it that are not as they were written.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
@@ -69,15 +71,19 @@ impl StorageError {
         move |source| Self::Io { action, path, source }
     }
 
-    /// Whether the disk is merely full: the directory stays online and writes are tried again.
-    pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if is_disk_full(source))
+    /// Whether there was merely too little of something, which passes: the directory stays online
+    /// and writes are tried again.
+    pub fn is_shortage(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_shortage(source))
     }
 }
 
-/// Whether a call failed because the disk, or the user's quota on it, is full.
-pub fn is_disk_full(error: &io::Error) -> bool {
+/// Whether a call failed because the disk, or the user's quota on it, is full, or because too many
+/// files are open. Neither says anything about what is on the disk.
+fn is_shortage(error: &io::Error) -> bool {
+    let too_many_open = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        || too_many_open.contains(&error.raw_os_error())
 }
 
 /// What is wrong with one record of a batch (KIP-467): its index in the batch, and why.

@@ -374,13 +374,13 @@ impl Log {
         Ok(())
     }
 
-    /// Takes the directory offline for an error, unless it only says that the disk is full. Returns
-    /// the error for passing on.
+    /// Takes the directory offline for an error, unless it is a shortage that passes. Returns the
+    /// error for passing on.
     pub(super) fn failed(&self, error: StorageError) -> StorageError {
         match &error {
             // The log was cut while somebody read there.
             StorageError::Io { source, .. } if source.kind() == ErrorKind::UnexpectedEof => {}
-            StorageError::Io { .. } if !error.is_disk_full() => self.dir.fail(&error),
+            StorageError::Io { .. } if !error.is_shortage() => self.dir.fail(&error),
             _ => {}
         }
         error

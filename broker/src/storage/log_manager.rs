@@ -595,9 +595,9 @@ pub(super) fn note(checkpoints: &mut DirCheckpoints, log: &Log, checkpoint: LogC
     };
 }
 
-/// Takes a directory offline for a failure of its disk, unless that is only full.
+/// Takes a directory offline for a failure of its disk, unless it is a shortage that passes.
 pub(super) fn fail_dir(dir: &Arc<LogDir>, error: &StorageError) {
-    if matches!(error, StorageError::Io { .. }) && !error.is_disk_full() {
+    if matches!(error, StorageError::Io { .. }) && !error.is_shortage() {
         dir.fail(error);
     }
 }

@@ -20,6 +20,8 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // `ottla dev` runs servers, and `ottla bench` thousands of clients.
+    ottla_common::open_files::allow_as_many_as_possible();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let program = arguments.first().map(Path::new).unwrap_or(Path::new("ottla"));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

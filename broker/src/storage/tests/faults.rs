@@ -12,7 +12,7 @@ fn a_full_disk_refuses_and_later_goes_on() {
     faults.cut_short(".log", 30, io::ErrorKind::StorageFull);
     let error = append(&log, plain(2, NOW_MS)).unwrap_err();
     let AppendError::Storage(error) = error else { panic!("{error}") };
-    assert!(error.is_disk_full());
+    assert!(error.is_shortage());
     assert_eq!(files(log.folder()), before, "what was written of it was taken back");
     assert_eq!(offsets_of(&log), [0, 1], "reads go on");
     assert_eq!(log.dir().offline_reason(), None);
