@@ -1,11 +1,14 @@
 //! Quotas of clients: who uses more than it may is told how long it has to wait, and is not read
 //! from for that long.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ottla_broker::config::quotas::QuotaKey;
 use ottla_common::kafka::ErrorCode;
-use ottla_common::kafka::admin::{Admin, NewTopic};
+use ottla_common::kafka::admin::{
+    Admin, ClientQuotas, NewTopic, QuotaEntity, QuotaMatch, QuotaPart,
+};
 use ottla_common::kafka::cluster::{Cluster, ClusterOptions};
 use ottla_common::kafka::messages::alter_client_quotas::AlterClientQuotasRequest;
 use ottla_common::kafka::messages::alter_client_quotas::request::{EntityData, EntryData, OpData};
@@ -218,6 +221,35 @@ async fn time_is_charged_for_whatever_is_asked() {
     assert!((1..=1000).contains(&told), "a window at most: {told}");
     let told = admin.call(3, &ApiVersionsRequest::default()).await.unwrap().throttle_time_ms;
     assert_eq!(told, 0);
+    brokers.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_sets_finds_and_removes_quotas() {
+    let brokers = Brokers::start(2, &[]).await.unwrap();
+    let bootstrap = brokers.bootstrap();
+    let servers: Vec<&str> = bootstrap.split(',').collect();
+    let admin = Admin::new(Cluster::connect(&servers, ClusterOptions::default()).await.unwrap());
+    let user = (QuotaPart::User, Some("u".to_owned()));
+    let entity = QuotaEntity::from([user, (QuotaPart::ClientId, None)]);
+    let key = || "producer_byte_rate".to_owned();
+    admin.alter_client_quotas(&entity, &[(key(), Some(1e9))], true).await.unwrap();
+    admin.alter_client_quotas(&entity, &[(key(), Some(2e9))], false).await.unwrap();
+    for id in [1, 2] {
+        until_held(&brokers, id, QuotaKey::ProducerByteRate, true).await;
+    }
+    let wanted = BTreeMap::from([(QuotaPart::User, QuotaMatch::Any)]);
+    let found = admin.describe_client_quotas(&wanted, false).await.unwrap();
+    let values = BTreeMap::from([(key(), 2e9)]);
+    assert_eq!(found, [ClientQuotas { entity: entity.clone(), values }]);
+    assert_eq!(admin.describe_client_quotas(&wanted, true).await.unwrap(), []);
+    let refused = admin.alter_client_quotas(&entity, &[(key(), Some(0.5))], false).await;
+    assert_eq!(refused.unwrap_err().code(), Some(ErrorCode::InvalidRequest));
+    admin.alter_client_quotas(&entity, &[(key(), None)], false).await.unwrap();
+    for id in [1, 2] {
+        until_held(&brokers, id, QuotaKey::ProducerByteRate, false).await;
+    }
+    assert_eq!(admin.describe_client_quotas(&wanted, false).await.unwrap(), []);
     brokers.stop().await;
 }
 

@@ -5,6 +5,7 @@
 mod configs;
 mod groups;
 mod partitions;
+mod quotas;
 mod replicas;
 mod topics;
 
@@ -18,6 +19,7 @@ pub use configs::{
     ConfigChange, ConfigEntry, ConfigOperation, ConfigResource, ConfigResourceType, ConfigSource,
 };
 pub use groups::{CommittedOffset, GroupDescription, GroupMember, ListedGroup};
+pub use quotas::{ClientQuotas, QuotaEntity, QuotaMatch, QuotaPart};
 pub use replicas::{ElectionType, OngoingReassignment};
 pub use topics::{CreatedTopic, NewPartitions, NewTopic};
 

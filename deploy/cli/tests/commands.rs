@@ -21,6 +21,9 @@ fn a_mistake_ends_with_2_and_a_failure_with_1() {
         &["no-such-command"],
         &["consume", "t", "--offset", "soon"],
         &["consume", "t", "--format", "%z", "-b", NOBODY],
+        &["quotas", "set", "producer_byte_rate=1", "-b", NOBODY],
+        &["quotas", "set", "--user", "u", "producer_byte_rate=much", "-b", NOBODY],
+        &["quotas", "list", "--user", "u", "--ip-default", "-b", NOBODY],
         &["bench", "latency", "--rate", "0", "-b", NOBODY],
     ] {
         let (code, _, said) = ottla(mistake);

@@ -11,6 +11,7 @@ pub mod groups;
 pub mod kafka_links;
 pub mod log;
 pub mod produce;
+pub mod quotas;
 pub mod topics;
 
 use clap::{Parser, Subcommand};
@@ -44,6 +45,9 @@ pub enum Command {
     /// Show and change what topics and brokers are set to.
     #[command(subcommand)]
     Configs(configs::ConfigsCommand),
+    /// Show and change what users, client ids and addresses are held to.
+    #[command(subcommand)]
+    Quotas(quotas::QuotasCommand),
     /// Show consumer groups, and change where they go on.
     #[command(subcommand)]
     Groups(groups::GroupsCommand),
@@ -75,6 +79,7 @@ pub async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
         Command::Consume(arguments) => consume::run(context, &arguments).await,
         Command::Topics(command) => topics::run(context, command).await,
         Command::Configs(command) => configs::run(context, command).await,
+        Command::Quotas(command) => quotas::run(context, command).await,
         Command::Bench(command) => bench::run(context, command).await,
         Command::Groups(command) => groups::run(context, command).await,
         Command::Lag(arguments) => groups::lag(context, &arguments).await,

@@ -1,5 +1,7 @@
-//! `kafka-configs`, for topics and brokers.
+//! `kafka-configs`, for topics and brokers; [`quotas`](super::quotas) has users, client ids and
+//! addresses.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 
 use clap::Parser;
@@ -10,11 +12,13 @@ use ottla_common::kafka::admin::{
 use ottla_common::kafka::client::ClientError;
 use ottla_common::kafka::error_code::ErrorCode;
 
+use super::quotas::Entities;
 use super::{CommonArguments, message_of};
 use crate::commands::configs::{self, source_name};
 use crate::output::{Output, misuse};
 
-/// This tool helps to manipulate and describe entity config for a topic or a broker.
+/// This tool helps to manipulate and describe entity config for a topic, client, user, broker or
+/// ip.
 #[derive(Debug, Parser)]
 #[command(name = "kafka-configs", version)]
 pub struct Configs {
@@ -29,15 +33,33 @@ pub struct Configs {
     /// List all configs for the given entity, not just those that were set.
     #[arg(long)]
     all: bool,
-    /// Type of entity: topics or brokers.
+    /// Type of entity: topics, brokers, users, clients or ips; users and clients go together.
     #[arg(long)]
-    entity_type: Option<String>,
+    entity_type: Vec<String>,
     /// Name of entity.
     #[arg(long)]
-    entity_name: Option<String>,
-    /// The default entity name, for brokers.
+    entity_name: Vec<String>,
+    /// The default entity name, for brokers, users, clients and ips.
     #[arg(long)]
     entity_default: bool,
+    /// The client's ID.
+    #[arg(long)]
+    client: Option<String>,
+    /// The config defaults for all clients.
+    #[arg(long)]
+    client_defaults: bool,
+    /// The user's principal name.
+    #[arg(long)]
+    user: Option<String>,
+    /// The config defaults for all users.
+    #[arg(long)]
+    user_defaults: bool,
+    /// The IP address.
+    #[arg(long)]
+    ip: Option<String>,
+    /// The config defaults for all IPs.
+    #[arg(long)]
+    ip_defaults: bool,
     /// The topic's name.
     #[arg(long)]
     topic: Option<String>,
@@ -66,13 +88,63 @@ struct Entity {
     name: Option<String>,
 }
 
+/// The flags with `--entity-default` as the empty name that it stands for: which type a name is of
+/// is told by their order alone.
+pub fn with_defaults_named(arguments: Vec<OsString>) -> Vec<OsString> {
+    let named = |argument: OsString| match argument.to_str() {
+        Some("--entity-default") => "--entity-name=".into(),
+        _ => argument,
+    };
+    arguments.into_iter().map(named).collect()
+}
+
+/// Whose quotas are meant, if quotas are.
+fn quota_entities(arguments: &Configs) -> anyhow::Result<Option<Entities>> {
+    let default = |is_meant: bool| is_meant.then(String::new);
+    // In the order in which Kafka's tool looks for them.
+    let flags = [
+        ("clients", arguments.client.clone()),
+        ("users", arguments.user.clone()),
+        ("ips", arguments.ip.clone()),
+        ("clients", default(arguments.client_defaults)),
+        ("users", default(arguments.user_defaults)),
+        ("ips", default(arguments.ip_defaults)),
+    ];
+    let flags = flags.into_iter().filter_map(|(kind, name)| Some((kind.to_owned(), name?)));
+    let (types, names): (Vec<String>, Vec<String>) = flags.unzip();
+    if types.is_empty() {
+        return Entities::new(&arguments.entity_type, &arguments.entity_name);
+    }
+    if !arguments.entity_type.is_empty() || !arguments.entity_name.is_empty() {
+        return Err(misuse(
+            "--entity-{type,name,default} should not be used in conjunction with specific entity \
+             flags",
+        ));
+    }
+    Entities::new(&types, &names)
+}
+
 /// Runs the tool.
 pub async fn run(arguments: &Configs) -> anyhow::Result<()> {
     if arguments.alter == arguments.describe {
         return Err(misuse("Command must include exactly one action: --describe, --alter"));
     }
-    let entity = entity(arguments)?;
+    let quotas = quota_entities(arguments)?;
     let changes = changes(arguments)?;
+    if arguments.alter && changes.is_empty() {
+        return Err(misuse(
+            "At least one of --add-config, --add-config-file, or --delete-config must be specified \
+             with --alter",
+        ));
+    }
+    if let Some(quotas) = quotas {
+        let admin = Admin::new(arguments.common.cluster().await?);
+        return match arguments.describe {
+            true => quotas.describe(&admin).await,
+            false => quotas.alter(&admin, &changes).await,
+        };
+    }
+    let entity = entity(arguments)?;
     let admin = Admin::new(arguments.common.cluster().await?);
     if arguments.describe {
         return describe(arguments, &admin, &entity).await;
@@ -80,12 +152,6 @@ pub async fn run(arguments: &Configs) -> anyhow::Result<()> {
     let Some(name) = &entity.name else {
         return Err(misuse("an entity name must be specified with --alter"));
     };
-    if changes.is_empty() {
-        return Err(misuse(
-            "At least one of --add-config, --add-config-file, or --delete-config must be specified \
-             with --alter",
-        ));
-    }
     let resource = ConfigResource { kind: entity.kind, name: name.clone() };
     match configs::alter(&admin, resource, changes).await {
         Ok(()) if name.is_empty() => {
@@ -96,7 +162,8 @@ pub async fn run(arguments: &Configs) -> anyhow::Result<()> {
     }
 }
 
-fn print(line: impl Display) -> anyhow::Result<()> {
+/// Prints a line.
+pub fn print(line: impl Display) -> anyhow::Result<()> {
     Output { json: false }.line(line)
 }
 
@@ -119,13 +186,13 @@ fn entity(arguments: &Configs) -> anyhow::Result<Entity> {
     if arguments.broker_defaults {
         return Ok(broker(Some(String::new())));
     }
-    let name = arguments.entity_name.clone();
-    match arguments.entity_type.as_deref() {
-        Some("topics") => Ok(topic(name)),
-        Some("brokers") if arguments.entity_default => Ok(broker(Some(String::new()))),
-        Some("brokers") => Ok(broker(name)),
-        Some(other) => Err(misuse(format!("--entity-type {other} is not offered yet"))),
-        None => Err(misuse("At least one of --entity-type, --topic or --broker must be specified")),
+    let name = arguments.entity_name.first().cloned();
+    match arguments.entity_type.as_slice() {
+        [kind] if kind == "topics" => Ok(topic(name)),
+        [kind] if kind == "brokers" => Ok(broker(name)),
+        [kind] => Err(misuse(format!("--entity-type {kind} is not offered yet"))),
+        [_, ..] => Err(misuse("Only 'users' and 'clients' entity types may be specified together")),
+        [] => Err(misuse("At least one of --entity-type, --topic or --broker must be specified")),
     }
 }
 

@@ -14,6 +14,7 @@ mod inspection;
 mod leader_election;
 mod metadata_quorum;
 mod perf;
+mod quotas;
 mod reassign_partitions;
 mod topics;
 
@@ -44,7 +45,10 @@ pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> ExitCode {
             with(arguments, async |flags| inspection::broker_api_versions(&flags).await).await
         }
         "kafka-cluster" => with(arguments, async |flags| inspection::cluster(&flags).await).await,
-        "kafka-configs" => with(arguments, async |flags| configs::run(&flags).await).await,
+        "kafka-configs" => {
+            let arguments = configs::with_defaults_named(arguments);
+            with(arguments, async |flags| configs::run(&flags).await).await
+        }
         "kafka-console-consumer" => {
             with(arguments, async |flags| console_consumer::run(&flags).await).await
         }
