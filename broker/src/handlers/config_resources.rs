@@ -98,6 +98,10 @@ pub async fn change(
 ) -> Result<(), Refusal> {
     let denied = |code| Err((code, "Authorization failed.".to_owned()));
     let admin = &context.parts.admin;
+    if resource_type == CLIENT_METRICS && name.is_empty() {
+        let text = "Subscription name can't be empty";
+        return Err((ErrorCode::InvalidRequest, text.to_owned()));
+    }
     let changed = match resource(context, resource_type, name)? {
         ConfigResource::Topic(topic) => {
             if !context.is_authorized(Operation::AlterConfigs, Resource::Topic(topic)) {

@@ -25,7 +25,6 @@ use ottla_common::kafka::messages::describe_configs::{
 use super::authorization::{Operation, Resource};
 use super::config_resources::{ConfigResource, resource};
 use super::context::Context;
-use super::topics::UNKNOWN_TOPIC;
 use crate::config::client_metrics;
 use crate::config::describe::{
     ConfigEntry, describe_all_brokers, describe_broker, describe_group, describe_topic,
@@ -72,7 +71,7 @@ fn entries(
                 return Err((ErrorCode::TopicAuthorizationFailed, String::new()));
             }
             if image.topic(name).is_none() {
-                return Err((ErrorCode::UnknownTopicOrPartition, UNKNOWN_TOPIC.to_owned()));
+                return Err((ErrorCode::UnknownTopicOrPartition, String::new()));
             }
             Ok(describe_topic(&image.topic_overrides(name), &layers))
         }

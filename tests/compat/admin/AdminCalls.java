@@ -105,9 +105,10 @@ public class AdminCalls {
     }
 
     static void topics() {
+        // The records are of 2023: retention by time would delete them at the first check, 30 s after the start.
         tell("createTopics", () -> {
             CreateTopicsResult result = admin.createTopics(List.of(new NewTopic(T, 2, (short) 1)
-                .configs(Map.of("retention.ms", "86400000"))));
+                .configs(Map.of("retention.ms", "-1"))));
             return get(result.numPartitions(T)) + " " + get(result.replicationFactor(T)) + " "
                 + get(result.config(T)).get("retention.ms").value();
         });
@@ -339,6 +340,12 @@ public class AdminCalls {
                     ClassicGroupDescription classic = get(admin.describeClassicGroups(List.of(group)).all()).get(group);
                     return classic.protocol() + " " + classic.protocolData() + " " + classic.state() + " " + classic.members().size();
                 });
+                tell(protocol + ": removeMembersFromConsumerGroup, nobody", () -> get(admin.removeMembersFromConsumerGroup(group,
+                    new RemoveMembersFromConsumerGroupOptions(Set.of(new MemberToRemove("nobody")))).all()));
+                tell(protocol + ": removeMembersFromConsumerGroup, all", () -> get(admin.removeMembersFromConsumerGroup(group,
+                    new RemoveMembersFromConsumerGroupOptions()).all()));
+                tell(protocol + ": describeConsumerGroups, members removed", () -> get(admin.describeConsumerGroups(List.of(group))
+                    .all()).get(group).members().size());
             }
             tell(protocol + ": listConsumerGroupOffsets", () -> get(admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata()));
         }
@@ -368,7 +375,7 @@ public class AdminCalls {
     }
 
     // What a Kafka has that is configured for it: access lists, quotas, credentials, transactions.
-    static void notForEveryone() {
+    static void notForEveryone() throws Exception {
         tell("describeAcls", () -> get(admin.describeAcls(AclBindingFilter.ANY).values()));
         tell("createAcls", () -> each(admin.createAcls(List.of(new AclBinding(new ResourcePattern(ResourceType.TOPIC, "x", PatternType.LITERAL),
             new AccessControlEntry("User:a", "*", AclOperation.READ, AclPermissionType.ALLOW)))).values()));
@@ -378,6 +385,8 @@ public class AdminCalls {
             List.of(new ClientQuotaAlteration.Op("producer_byte_rate", 1e9))))).values()));
         tell("alterClientQuotas, refused", () -> each(admin.alterClientQuotas(List.of(new ClientQuotaAlteration(entity,
             List.of(new ClientQuotaAlteration.Op("no_such_quota", 1.0))))).values()));
+        // The controller has them; the broker that is asked hears of it a moment later.
+        waitFor("the quotas", () -> !get(admin.describeClientQuotas(ClientQuotaFilter.all()).entities()).isEmpty());
         tell("describeClientQuotas", () -> get(admin.describeClientQuotas(ClientQuotaFilter.all()).entities()));
         tell("describeUserScramCredentials", () -> get(admin.describeUserScramCredentials().all()));
         tell("describeDelegationToken", () -> get(admin.describeDelegationToken().delegationTokens()));

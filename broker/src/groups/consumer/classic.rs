@@ -297,12 +297,12 @@ impl ConsumerGroup {
         Ok((member, classic))
     }
 
-    /// The member that a LeaveGroup names. Without a member id, an operator means whoever has the
-    /// instance id.
+    /// The member of either protocol that a LeaveGroup names: operators remove both with it.
+    /// Without a member id, they mean whoever has the instance id.
     ///
     /// # Errors
     /// What the client is told instead.
-    pub fn leaving_classic(
+    pub fn leaving(
         &self,
         member_id: &str,
         instance_id: Option<&str>,
@@ -311,11 +311,12 @@ impl ConsumerGroup {
             let id = self.static_members.get(instance_id).ok_or(ErrorCode::UnknownMemberId)?;
             return self.members.get(id).ok_or(ErrorCode::UnknownMemberId);
         }
-        let member = match instance_id {
-            Some(instance_id) => self.static_member(instance_id, member_id).map_err(|r| r.code)?,
-            None => self.members.get(member_id).ok_or(ErrorCode::UnknownMemberId)?,
-        };
-        member.classic.as_ref().map(|_| member).ok_or(ErrorCode::UnknownMemberId)
+        match instance_id {
+            Some(instance_id) => {
+                self.static_member(instance_id, member_id).map_err(|refusal| refusal.code)
+            }
+            None => self.members.get(member_id).ok_or(ErrorCode::UnknownMemberId),
+        }
     }
 
     /// Whether nobody but these uses the consumer protocol, and others are left.

@@ -412,6 +412,25 @@ fn a_group_of_a_thousand_settles_in_few_rounds() {
 }
 
 #[test]
+fn an_operator_removes_members_of_the_consumer_protocol() {
+    let mut world = World::new(1);
+    while world.consumers.len() < 6 {
+        world.join();
+    }
+    world.settle();
+    let is_static = |consumer: &&Consumer| consumer.instance.is_some();
+    let lasting = world.consumers.iter().find(is_static).unwrap();
+    let other = world.consumers.iter().find(|consumer| consumer.instance.is_none()).unwrap();
+    let leaving = |id: &str, instance| world.group.leaving(id, instance).map(|member| &member.id);
+    assert_eq!(leaving(&other.id, None), Ok(&other.id));
+    assert_eq!(leaving("", lasting.instance), Ok(&lasting.id));
+    assert_eq!(leaving(&lasting.id, lasting.instance), Ok(&lasting.id));
+    assert_eq!(leaving("nobody", lasting.instance), Err(ErrorCode::FencedInstanceId));
+    assert_eq!(leaving("nobody", None), Err(ErrorCode::UnknownMemberId));
+    assert_eq!(leaving("", Some("nobody")), Err(ErrorCode::UnknownMemberId));
+}
+
+#[test]
 fn a_member_has_the_bytes_that_kafka_writes() {
     // What a Kafka 4.4 has written for the same member.
     let written: &[u8] = &[

@@ -191,7 +191,7 @@ impl GroupShard {
         let mut gone: Vec<KafkaString> = Vec::new();
         let results = members.iter().map(|identity| {
             let instance_id = identity.group_instance_id.as_deref();
-            let left = group.leaving_classic(&identity.member_id, instance_id);
+            let left = group.leaving(&identity.member_id, instance_id);
             let left = left.map(|member| member.id.clone());
             if let Ok(id) = &left
                 && !gone.contains(id)
