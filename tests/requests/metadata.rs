@@ -138,14 +138,14 @@ async fn topics_are_found_by_name_and_by_id() {
 async fn a_topic_that_is_asked_for_is_created_if_both_sides_want_it() {
     let node = Node::start(&[]).await.unwrap();
     let mut client = node.client().await.unwrap();
-    let mut request = named(&["new", "bad name", "__internal"]);
+    let mut request = named(&["new", "bad name", "__share_group_state", "__own"]);
     let response = client.call(9, &request).await.unwrap();
     let codes: Vec<_> = response.topics.iter().map(|topic| topic.error_code).collect();
-    assert_eq!(codes, [3, 17, 3]);
+    assert_eq!(codes, [3, 17, 3, 3]);
     request.allow_auto_topic_creation = true;
     let response = client.call(9, &request).await.unwrap();
     let codes: Vec<_> = response.topics.iter().map(|topic| topic.error_code).collect();
-    assert_eq!(codes, [0, 17, 3]);
+    assert_eq!(codes, [0, 17, 3, 0]);
     node.stop().await;
 
     let node = Node::start(&[("auto.create.topics.enable", "false")]).await.unwrap();

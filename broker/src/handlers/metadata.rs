@@ -32,7 +32,7 @@ use super::authorization::{CLUSTER_OPERATIONS, Operation, Resource, TOPIC_OPERAT
 use super::context::Context;
 use super::topics::{PartitionView, is_valid_name};
 use crate::limits;
-use crate::metadata::image::{PartitionImage, TopicImage};
+use crate::metadata::image::{PartitionImage, TopicImage, is_internal_name};
 
 /// The first version that may ask by topic id.
 const TOPIC_IDS_FROM: i16 = 12;
@@ -73,9 +73,8 @@ fn topics_to_create(context: &Context, request: &MetadataRequest) -> Vec<KafkaSt
     let is_missing = |name: &&&KafkaString| context.image.topic(name).is_none();
     let missing = names.iter().filter(is_missing).filter(|name| {
         // The broker makes internal topics itself, when it needs them.
-        let is_internal = name.starts_with("__");
         let may_create = context.is_authorized(Operation::Create, Resource::Topic(name));
-        is_valid_name(name) && !is_internal && may_create
+        is_valid_name(name) && !is_internal_name(name) && may_create
     });
     missing.take(limits::AUTO_CREATED_TOPICS_MAX).map(|name| name.detached()).collect()
 }

@@ -105,10 +105,15 @@ pub struct TopicImage {
     pub node_version: i32,
 }
 
+/// Whether the brokers keep a topic of this name for themselves.
+pub fn is_internal_name(name: &str) -> bool {
+    matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
+}
+
 impl TopicImage {
     /// Whether Kafka's own machinery keeps its state in it.
     pub fn is_internal(&self) -> bool {
-        matches!(&*self.name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
+        is_internal_name(&self.name)
     }
 
     /// One of its partitions.
