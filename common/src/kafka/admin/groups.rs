@@ -390,8 +390,9 @@ async fn describe_classic_group(
     let mut answer = connection.send(&request).await?;
     let subject = format!("group {group}");
     let found = answer.groups.pop();
+    let message = found.as_ref().and_then(|found| found.error_message.clone());
     let Some(found) = found.filter(|found| found.group_state.as_str() != "Dead") else {
-        return ClientError::check(|| subject, ErrorCode::GroupIdNotFound, None::<&str>)
+        return check(&subject, ErrorCode::GroupIdNotFound.code(), message.as_ref())
             .map(|()| GroupDescription::default());
     };
     check(&subject, found.error_code, found.error_message.as_ref())?;

@@ -12,7 +12,7 @@ use ottla_common::kafka::client::ClientError;
 use ottla_common::types::TopicPartition;
 
 use super::groups::{kind_text, reads};
-use super::{CommonArguments, message_of};
+use super::{CommonArguments, exception_as_told, exception_of, words_of};
 use crate::commands::groups::reset::named;
 use crate::output::{Misuse, Output, misuse};
 
@@ -156,7 +156,7 @@ pub async fn run(arguments: &ConsumerGroups) -> anyhow::Result<()> {
         return Err(error);
     }
     let message = match error.downcast_ref::<ClientError>() {
-        Some(error) => message_of(error),
+        Some(error) => exception_as_told(error),
         None => error.to_string(),
     };
     print_error(format_args!("Executing consumer group command failed due to {message}"))
@@ -281,7 +281,7 @@ async fn delete(admin: &Admin, groups: &[String]) -> anyhow::Result<()> {
     }
     print_error("Deletion of some consumer groups failed:")?;
     for (group, error) in failed {
-        let error = message_of(&error);
+        let error = exception_of(&error);
         print(format_args!("* Group '{group}' could not be deleted due to: {error}"))?;
     }
     if gone.is_empty() {
@@ -293,7 +293,7 @@ async fn delete(admin: &Admin, groups: &[String]) -> anyhow::Result<()> {
 async fn delete_offsets(admin: &Admin, group: &str, topics: &[String]) -> anyhow::Result<()> {
     let mut partitions = Vec::new();
     let mut rows: Vec<(String, String, String)> = Vec::new();
-    let failure = |error: &ClientError| format!("Error: {}", message_of(error));
+    let failure = |error: &ClientError| format!("Error: {}", exception_of(error));
     for topic in topics {
         match named(admin, std::slice::from_ref(topic), &Default::default()).await {
             Ok(names) => partitions.extend(names),
@@ -324,7 +324,7 @@ async fn delete_offsets(admin: &Admin, group: &str, topics: &[String]) -> anyhow
             }
         }
         Err(error) => {
-            print_error(message_of(&error))?;
+            print_error(words_of(&error))?;
             rows.extend(partitions.iter().map(|name| row(name, failure(&error))));
         }
     }

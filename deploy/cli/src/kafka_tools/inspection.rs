@@ -6,16 +6,15 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use ottla_common::kafka::admin::Admin;
-use ottla_common::kafka::client::ClientError;
 use ottla_common::kafka::cluster::Isolation;
 use ottla_common::kafka::messages::ApiKey;
 use ottla_common::types::TopicPartition;
 use serde::{Deserialize, Serialize};
 
-use super::{CommonArguments, TopicPattern, message_of};
+use super::{CommonArguments, Shown, TopicPattern, exception_of};
 use crate::output::{Output, misuse};
 
 /// This tool helps to look at a cluster.
@@ -171,6 +170,21 @@ pub async fn log_dirs(arguments: &LogDirs) -> anyhow::Result<()> {
     let admin = Admin::new(arguments.common.cluster().await?);
     let metadata = admin.cluster().refresh_all().await?;
     let asked = &arguments.broker_list;
+    let joined = |ids: Vec<i32>| ids.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
+    let missing: Vec<i32> = asked
+        .iter()
+        .copied()
+        .filter(|asked| !metadata.brokers.keys().any(|broker| broker.0 == *asked))
+        .collect();
+    if !missing.is_empty() {
+        eprintln!(
+            "ERROR: The given brokers do not exist from --broker-list: {}. Current existent \
+             brokers: {}",
+            joined(missing),
+            joined(metadata.brokers.keys().map(|broker| broker.0).collect())
+        );
+        return Err(Shown.into());
+    }
     let brokers: Vec<_> = metadata
         .brokers
         .keys()
@@ -217,17 +231,24 @@ pub async fn get_offsets(arguments: &GetOffsets) -> anyhow::Result<()> {
     let admin = Admin::new(arguments.common.cluster().await?);
     let chosen = chosen_partitions(arguments, &admin).await?;
     if chosen.is_empty() {
-        bail!("Could not match any topic-partitions with the specified filters");
+        eprintln!(
+            "Error occurred: Could not match any topic-partitions with the specified filters"
+        );
+        return Err(Shown.into());
     }
     let wanted: Vec<_> = chosen.into_iter().map(|partition| (partition, timestamp)).collect();
     let mut lines = Vec::new();
     for (partition, listed) in admin.list_offsets(&wanted, Isolation::ReadUncommitted).await {
-        let offset = listed?.offset.map_or(String::new(), |offset| offset.to_string());
-        lines.push(((partition.topic, partition.partition), offset));
+        // There is none if no record is so late. The partition has no line then.
+        if let Some(offset) = listed?.offset {
+            let number = partition.partition.to_string();
+            lines.push((partition.topic, number, offset));
+        }
     }
+    // As the tool does, by the numbers' text: 10 goes before 2.
     lines.sort();
-    for ((topic, partition), offset) in lines {
-        print(format_args!("{topic}:{partition}:{offset}"))?;
+    for (topic, number, offset) in lines {
+        print(format_args!("{topic}:{number}:{offset}"))?;
     }
     Ok(())
 }
@@ -290,10 +311,7 @@ pub async fn delete_records(arguments: &DeleteRecords) -> anyhow::Result<()> {
         match result {
             Ok(low) => print(format_args!("partition: {topic}-{partition}\tlow_watermark: {low}"))?,
             Err(error) => {
-                let error = match &error {
-                    ClientError::Refused { code, message: None, .. } => code.to_string(),
-                    error => message_of(error),
-                };
+                let error = exception_of(&error);
                 print(format_args!("partition: {topic}-{partition}\terror: {error}"))?;
             }
         }

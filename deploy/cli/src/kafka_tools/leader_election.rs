@@ -8,7 +8,7 @@ use ottla_common::kafka::error_code::ErrorCode;
 use ottla_common::types::TopicPartition;
 use serde::Deserialize;
 
-use super::{CommonArguments, Shown, message_of};
+use super::{CommonArguments, Shown, exception_as_told};
 use crate::output::{Output, misuse};
 
 /// This tool attempts to elect a new leader for a set of topic partitions.
@@ -120,7 +120,7 @@ async fn elect(
         output.line(format_args!("Valid replica already elected for partitions {list}"))?;
     }
     for (partition, error) in &failed {
-        let text = message_of(error);
+        let text = exception_as_told(error);
         output.line(format_args!(
             "Error completing leader election ({name}) for partition: {partition}: {text}"
         ))?;

@@ -26,6 +26,7 @@ use clap::{Args, Parser};
 use ottla_common::config::{Settings, Source};
 use ottla_common::kafka::client::ClientError;
 use ottla_common::kafka::cluster::Cluster;
+use ottla_common::kafka::error_code::ErrorCode;
 use regex::Regex;
 
 use crate::context;
@@ -183,6 +184,54 @@ pub fn message_of(error: &ClientError) -> String {
         ClientError::Refused { message: Some(message), .. } => message.clone(),
         error => error.to_string(),
     }
+}
+
+/// What the tools print of an error that Java's client throws for a code: its class, and words of
+/// the client's own, whatever the cluster said.
+pub fn exception_of(error: &ClientError) -> String {
+    match error.code().and_then(exception) {
+        Some((class, words)) => format!("org.apache.kafka.common.errors.{class}: {words}"),
+        None => message_of(error),
+    }
+}
+
+/// The same with what the cluster said, if it said something.
+pub fn exception_as_told(error: &ClientError) -> String {
+    match (error.code().and_then(exception), error) {
+        (Some((class, _)), ClientError::Refused { message: Some(message), .. }) => {
+            format!("org.apache.kafka.common.errors.{class}: {message}")
+        }
+        _ => exception_of(error),
+    }
+}
+
+/// The words alone of [`exception_of`].
+pub fn words_of(error: &ClientError) -> String {
+    match error.code().and_then(exception) {
+        Some((_, words)) => words.to_owned(),
+        None => message_of(error),
+    }
+}
+
+/// Class and words, for the codes that the tools are likely to meet.
+fn exception(code: ErrorCode) -> Option<(&'static str, &'static str)> {
+    Some(match code {
+        ErrorCode::GroupIdNotFound => ("GroupIdNotFoundException", "The group id does not exist."),
+        ErrorCode::NonEmptyGroup => ("GroupNotEmptyException", "The group is not empty."),
+        ErrorCode::GroupSubscribedToTopic => (
+            "GroupSubscribedToTopicException",
+            "Deleting offsets of a topic is forbidden while the consumer group is actively \
+             subscribed to it.",
+        ),
+        ErrorCode::OffsetOutOfRange => (
+            "OffsetOutOfRangeException",
+            "The requested offset is not within the range of offsets maintained by the server.",
+        ),
+        ErrorCode::UnknownTopicOrPartition => {
+            ("UnknownTopicOrPartitionException", "This server does not host this topic-partition.")
+        }
+        _ => return None,
+    })
 }
 
 /// Properties from a file and from `--…-property key=value` flags, which go before the file.

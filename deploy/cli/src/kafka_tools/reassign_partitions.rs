@@ -109,7 +109,7 @@ pub async fn run(arguments: &ReassignPartitions) -> anyhow::Result<()> {
 async fn clear_throttles(admin: &Admin, plan: &Plan) -> anyhow::Result<()> {
     let brokers = throttles::clear(admin, plan).await?;
     let s = if brokers.len() == 1 { "" } else { "s" };
-    print(format_args!("\nClearing broker-level throttles on broker{s} {}", list(&brokers)))?;
+    print(format_args!("Clearing broker-level throttles on broker{s} {}", list(&brokers)))?;
     let topics = plan.topics();
     let s = if topics.len() == 1 { "" } else { "s" };
     print(format_args!("Clearing topic-level throttles on topic{s} {}", topics.join(",")))
@@ -209,6 +209,10 @@ async fn print_progress(admin: &Admin, plan: &Plan) -> anyhow::Result<()> {
         }
     }
     let moves = log_dirs::progress(admin, &log_dirs::wanted(plan)?).await?;
+    // The tool prints its lines about folders at once: an empty line if there are none.
+    if moves.is_empty() {
+        return print("");
+    }
     moves.into_iter().try_for_each(print)
 }
 
