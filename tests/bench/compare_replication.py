@@ -34,6 +34,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from ports import free_ports
 
 NODES = (1, 2, 3)
+SENT = ["--acks", "all", "--record-size", "1000"]
 
 
 class Failed(Exception):
@@ -53,12 +54,11 @@ class Cluster:
         else:
             self.start_kafka()
         self.bootstrap = ",".join(f"127.0.0.1:{port}" for port in self.ports.values())
-        deadline = time.monotonic() + 120
-        while self.live_brokers() < 3:
-            if time.monotonic() > deadline:
-                self.stop()
-                raise Failed("the brokers do not find each other")
-            time.sleep(0.2)
+        try:
+            self.until(lambda: self.live_brokers() == 3, "the brokers find each other")
+        except Failed:
+            self.stop()
+            raise
 
     def launch(self, name, command, environment=None):
         self.commands[name] = command, environment
@@ -134,20 +134,31 @@ class Cluster:
 
     def wait_until_whole(self, topic, partitions, ports):
         """Until these brokers know every leader, and that all replicas are in sync."""
-        deadline = time.monotonic() + self.arguments.patience
         for port in ports:
-            at = f"127.0.0.1:{port}"
-            while True:
-                described = self.ottla("topics", "describe", topic, "-b", at, "--json", check=False)
-                if self.is_whole(described, partitions):
-                    break
-                if time.monotonic() > deadline:
-                    raise Failed(f"{topic} is not whole after {self.arguments.patience} s")
-                time.sleep(0.2)
+            describe = ["topics", "describe", topic, "-b", f"127.0.0.1:{port}", "--json"]
+            self.until(lambda: self.is_whole(self.ottla(*describe, check=False), partitions),
+                       f"{topic} is whole")
 
     def bench(self, *command):
         out = self.ottla("bench", *command, "-b", self.bootstrap, "--json")
         return json.loads(out.strip().splitlines()[-1])
+
+    def warm_up(self, topic, seconds):
+        """Load that is not measured. Brokers may tell of leaders that do not know it yet."""
+        def is_done():
+            try:
+                return self.bench("produce", topic, "--duration", f"{seconds}s", *SENT)
+            except Failed:
+                return False
+
+        self.until(is_done, f"{topic} can be written to")
+
+    def until(self, condition, what):
+        deadline = time.monotonic() + self.arguments.patience
+        while not condition():
+            if time.monotonic() > deadline:
+                raise Failed(f"waited {self.arguments.patience} s in vain until {what}")
+            time.sleep(0.2)
 
     def pids(self):
         groups = {process.pid for process in self.processes if process.poll() is None}
@@ -200,18 +211,15 @@ class Cluster:
         self.folder.cleanup()
 
 
-SENT = ["--acks", "all", "--record-size", "1000"]
-
-
 def load(cluster, put):
     """Throughput, latency and what they cost."""
     arguments = cluster.arguments
     cluster.create("warm-up", 12)
-    cluster.bench("produce", "warm-up", "--duration", f"{arguments.warm_up}s", *SENT)
+    cluster.warm_up("warm-up", arguments.warm_up)
     for partitions in arguments.partitions:
         topic, case = f"load-{partitions}", f"{partitions:,} partitions, {cluster.durability}"
         cluster.create(topic, partitions)
-        cluster.bench("produce", topic, "--duration", "2s", *SENT)
+        cluster.warm_up(topic, 2)
         before = cluster.cpu_seconds()
         produced = cluster.bench("produce", topic, "--duration", f"{arguments.seconds}s", *SENT)
         spent = cluster.cpu_seconds() - before
@@ -229,8 +237,11 @@ def load(cluster, put):
 def catch_up(cluster, put):
     """How fast a follower gets what it missed."""
     cluster.create("missed", 12)
-    cluster.bench("produce", "missed", "--duration", f"{cluster.arguments.warm_up}s", *SENT)
+    cluster.warm_up("missed", cluster.arguments.warm_up)
     cluster.kill(3, signal.SIGKILL)
+    cluster.bootstrap = ",".join(f"127.0.0.1:{port}" for port in cluster.others(3))
+    cluster.until(lambda: cluster.live_brokers() == 2, "the others notice that one is gone")
+    cluster.warm_up("missed", 2)
     seconds = 2 * cluster.arguments.seconds
     produced = cluster.bench("produce", "missed", "--duration", f"{seconds}s", *SENT)
     missed = produced["megabytes_per_second"] * seconds
