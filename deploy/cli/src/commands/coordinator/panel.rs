@@ -19,6 +19,9 @@ use crate::context::Context;
 /// How long a member may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a leader may take to be there and ready.
+const LEADER_PATIENCE: Duration = Duration::from_secs(15);
+
 /// How long until the leader is told once more what it could not do yet.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -137,19 +140,43 @@ impl Panel {
     /// leaders change, that is a matter of moments.
     pub async fn tell_leader(&mut self, request: AdminRequest) -> anyhow::Result<MemberId> {
         let began = Instant::now();
+        let mut may_be_done = false;
         loop {
             let refused = match self.leader().await {
-                Some(leader_id) => match self.tell(leader_id, request.clone()).await {
-                    Ok(()) => return Ok(leader_id),
-                    Err(error) if is_for_now(&error) => error,
-                    Err(error) => return Err(error),
-                },
                 None => anyhow!("no member knows a leader; `ottla coordinator status` shows them"),
+                Some(leader_id) => {
+                    let Err(error) = self.tell(leader_id, request.clone()).await else {
+                        return Ok(leader_id);
+                    };
+                    if is_unknown(&error) {
+                        may_be_done = true;
+                    } else if !is_for_now(&error) {
+                        // It may be refused for it was done at the first attempt.
+                        if may_be_done && self.shows(leader_id, &request).await {
+                            return Ok(leader_id);
+                        }
+                        return Err(error);
+                    }
+                    error
+                }
             };
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > LEADER_PATIENCE {
                 return Err(refused);
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Whether the members are as a request wants them, as this one has it.
+    async fn shows(&mut self, id: MemberId, request: &AdminRequest) -> bool {
+        let Some(known) = self.members_at(Some(id)).await else { return false };
+        match request {
+            AdminRequest::RemoveMember { id } => !known.members.contains_key(id),
+            AdminRequest::AddMember { id, member } => known.members.get(id).is_some_and(|known| {
+                (&known.peer_address, &known.client_address)
+                    == (&member.peer_address, &member.client_address)
+            }),
+            _ => false,
         }
     }
 
@@ -184,4 +211,10 @@ fn is_for_now(error: &anyhow::Error) -> bool {
     use CoordinationError::{NewConfigNoQuorum, ReconfigInProgress};
     let refusal = error.downcast_ref::<AdminError>();
     matches!(refusal, Some(AdminError::Refused(ReconfigInProgress | NewConfigNoQuorum)))
+}
+
+/// Whether it is not known what came of it: the leader lost its place meanwhile.
+fn is_unknown(error: &anyhow::Error) -> bool {
+    let refusal = error.downcast_ref::<AdminError>();
+    matches!(refusal, Some(AdminError::Refused(CoordinationError::Unavailable)))
 }
