@@ -185,7 +185,12 @@ impl Connection {
                 Next::Silence if self.has_left(context) => return Poll::Ready(Close::ByClient),
                 Next::Room | Next::Silence | Next::Wakeup => {
                     self.reader.pause();
-                    return self.poll_timer(context);
+                    let polled = self.poll_timer(context);
+                    // The silence may have ended before the timer was set to its end.
+                    if next == Next::Silence && self.muted_until().is_none() {
+                        context.waker().wake_by_ref();
+                    }
+                    return polled;
                 }
             }
             self.reader.resume();
